@@ -1,0 +1,103 @@
+"""What every test stands on: process-wide state is put back, and the documentation is executed."""
+
+import ast
+import asyncio
+import inspect
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager
+from doctest import ELLIPSIS
+from pathlib import Path
+
+import pytest
+from sybil import Example, Sybil
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from sybil.parsers.rest import DocTestParser
+
+from resilient_agents import events
+from resilient_agents.errors import knowledge
+from resilient_agents.policies import set_active
+
+SOURCE = Path(__file__).parent / "src"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the crash tests run as long as one likes."""
+    parser.addoption(
+        "--crash-kills",
+        type=int,
+        default=6,
+        help="how often a crash test kills its process. The default is %(default)s.",
+    )
+
+
+def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Read the docstrings under src without importing src: the installed package is what is tested."""
+    return pytest.Dir.from_parent(parent, path=path) if SOURCE in path.parents else None
+
+
+@contextmanager
+def process_state_restored() -> Iterator[None]:
+    """Put back what a test or an example may have changed for the whole process."""
+    subscribers, rules = events._subscribers, knowledge._rules
+    with set_active(True):
+        yield
+    events._subscribers, knowledge._rules = subscribers, rules
+    for cache in (events._wanted, events._broken, knowledge.CACHE):
+        cache.clear()
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run async tests under asyncio, once."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def pristine() -> Iterator[None]:
+    """Undo process-wide changes after each test."""
+    with process_state_restored():
+        yield
+
+
+@pytest.fixture
+def modules_loaded_by() -> Callable[[str], set[str]]:
+    """Return a function that tells which modules a statement loads in a fresh interpreter."""
+
+    def look(statement: str) -> set[str]:
+        code = f"import sys; b = {{*sys.modules}}\n{statement}\nprint(*{{*sys.modules}} - b)"
+        unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        child = subprocess.run(
+            [sys.executable, "-I", "-c", code], check=True, stdout=subprocess.PIPE, text=True, env=unmeasured
+        )
+        return set(child.stdout.split())
+
+    return look
+
+
+@pytest.fixture(scope="module")
+def document_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Execute each document in an empty folder of its own."""
+    folder = tmp_path_factory.mktemp("document")
+    with chdir(folder), process_state_restored():
+        yield folder
+
+
+def run_block(example: Example) -> None:
+    """Execute a code block, which may await at its top level as in ``python -m asyncio``."""
+    source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
+    code = compile(source, example.path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    outcome = eval(code, example.namespace)
+    if inspect.iscoroutine(outcome):
+        asyncio.run(outcome)
+
+
+python_blocks = PythonCodeBlockParser(doctest_optionflags=ELLIPSIS)
+python_blocks.codeblock_parser = CodeBlockParser("python", run_block)
+
+pytest_collect_file = (
+    Sybil([python_blocks, SkipParser()], patterns=["README.md", "docs/*.md"], fixtures=["document_folder"])
+    + Sybil([DocTestParser(ELLIPSIS)], path="src", pattern="*.py", fixtures=["document_folder"])
+).pytest()
