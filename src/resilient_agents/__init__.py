@@ -1,0 +1,87 @@
+"""No accepted lead is ever lost or duplicated, whatever is killed.
+
+This module holds the doors; nothing behind a door is loaded before it is opened.
+
+General layout, from the ground up; a floor imports only from the floors below it:
+
+- floor 0, truths: `_flow` (perform a decision, blocking or awaiting), `_clock`, `_extras`, `errors` (one
+  decision about each failure), `events` (what the library says happened), `redaction`
+- floor 1, policies: `policies.retries`, `policies.timeouts`, `policies.limiter`
+- floor 2, things that remember: `deadletter` (work that must arrive, and the proof that it did)
+- floor 3, the outside world: `crm.kommo`
+- floor 4, doors to other people's software: `cli` (the `resilient-agents` command), `testing` (doubles
+  for your tests and ours: a clock, a whole Kommo)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from resilient_agents.deadletter import DeadLetterQueue, Delivered, Queued, Replayer
+    from resilient_agents.errors import ApiError, Category, Failure, ValidationFailed, classify
+    from resilient_agents.policies import (
+        RateLimiter,
+        RetryPolicy,
+        deadline,
+        retry,
+        retry_call,
+        retrying,
+        set_active,
+        timeout,
+    )
+
+_DOORS = {
+    "ApiError": "errors",
+    "Category": "errors",
+    "DeadLetterQueue": "deadletter",
+    "Delivered": "deadletter",
+    "Failure": "errors",
+    "Queued": "deadletter",
+    "RateLimiter": "policies",
+    "Replayer": "deadletter",
+    "RetryPolicy": "policies",
+    "ValidationFailed": "errors",
+    "classify": "errors",
+    "deadline": "policies",
+    "retry": "policies",
+    "retry_call": "policies",
+    "retrying": "policies",
+    "set_active": "policies",
+    "timeout": "policies",
+}
+
+__all__ = [
+    "ApiError",
+    "Category",
+    "DeadLetterQueue",
+    "Delivered",
+    "Failure",
+    "Queued",
+    "RateLimiter",
+    "Replayer",
+    "RetryPolicy",
+    "ValidationFailed",
+    "classify",
+    "deadline",
+    "retry",
+    "retry_call",
+    "retrying",
+    "set_active",
+    "timeout",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Open a door: load the module behind *name* when it is first asked for (PEP 562)."""
+    if name not in _DOORS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_DOORS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

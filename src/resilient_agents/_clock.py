@@ -1,0 +1,63 @@
+"""What time it is, and how to wait.
+
+Everything in this package reads the time and waits through `clock()`. A test replaces it with
+`resilient_agents.testing.FakeClock`, so that nothing sleeps.
+"""
+
+import time as _time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """A source of time that can also wait."""
+
+    def time(self) -> float:
+        """Return the wall clock: seconds since the epoch, comparable between processes."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that never go backwards, comparable within this process only."""
+        ...
+
+    def sleep(self, seconds: float, /) -> None:
+        """Block the thread for *seconds*."""
+        ...
+
+    async def asleep(self, seconds: float) -> None:
+        """Suspend the task for *seconds*."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    time = staticmethod(_time.time)
+    monotonic = staticmethod(_time.monotonic)
+    sleep = staticmethod(_time.sleep)
+
+    async def asleep(self, seconds: float) -> None:
+        """Suspend the task for *seconds*."""
+        import asyncio
+
+        await asyncio.sleep(seconds)
+
+
+_current: Clock = SystemClock()
+
+
+def clock() -> Clock:
+    """Return the clock in force."""
+    return _current
+
+
+@contextmanager
+def use_clock(replacement: Clock) -> Iterator[None]:
+    """Put *replacement* in force, in every thread of the process, until the block ends."""
+    global _current
+    before, _current = _current, replacement
+    try:
+        yield
+    finally:
+        _current = before

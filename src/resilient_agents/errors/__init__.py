@@ -1,0 +1,76 @@
+"""What can go wrong, and what follows from it.
+
+Every failure is looked at once, by `classify`. The `Failure` it returns decides everything else: whether to
+try again and when, which HTTP status the caller sees, how loud the log line is, whether work is kept for
+later or for a person.
+
+- `failure`: the vocabulary: seven categories, three origins, the advice, the `Failure`.
+- `exceptions`: the tree of this package's own exceptions.
+- `evidence`: how `classify` reads an exception it did not raise.
+- `hints`: how long the other side asks us to wait.
+- `knowledge`: what is known about a class of exceptions; the rules of `register`.
+- `names`, `tables`: what is known about other people's exceptions, as data.
+"""
+
+from resilient_agents.errors.evidence import classify, request_of
+from resilient_agents.errors.exceptions import (
+    ApiError,
+    AuthFailed,
+    Blocked,
+    ConfigurationError,
+    Conflict,
+    DeadlineExceeded,
+    ExternalFailure,
+    InternalFailure,
+    NotFound,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    PermissionDenied,
+    QuotaExhausted,
+    RateLimited,
+    ReauthRequired,
+    StorageBusy,
+    StorageCorrupt,
+    StorageFailure,
+    StorageFull,
+    StorageReadOnly,
+    Unreachable,
+    ValidationFailed,
+)
+from resilient_agents.errors.failure import Advice, Category, Failure, Level, Origin
+from resilient_agents.errors.hints import retry_after
+from resilient_agents.errors.knowledge import register
+
+__all__ = [
+    "Advice",
+    "ApiError",
+    "AuthFailed",
+    "Blocked",
+    "Category",
+    "ConfigurationError",
+    "Conflict",
+    "DeadlineExceeded",
+    "ExternalFailure",
+    "Failure",
+    "InternalFailure",
+    "Level",
+    "NotFound",
+    "Origin",
+    "OutcomeUnknown",
+    "PayloadTooLarge",
+    "PermissionDenied",
+    "QuotaExhausted",
+    "RateLimited",
+    "ReauthRequired",
+    "StorageBusy",
+    "StorageCorrupt",
+    "StorageFailure",
+    "StorageFull",
+    "StorageReadOnly",
+    "Unreachable",
+    "ValidationFailed",
+    "classify",
+    "register",
+    "request_of",
+    "retry_after",
+]

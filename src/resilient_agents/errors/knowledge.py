@@ -1,0 +1,240 @@
+"""What is known about a class of exceptions: what the tables say of its name, and the user's rules."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import Lock
+from typing import TypeAlias
+
+from resilient_agents.errors.exceptions import ApiError
+from resilient_agents.errors.failure import Advice, Category, Failure, Level, Origin
+from resilient_agents.errors.names import INNER, NAMES
+from resilient_agents.errors.tables import (
+    DEFAULTS,
+    SEEN_FROM,
+    STATUS_FROM,
+    UNEXPECTED,
+    VAGUE,
+    VERDICTS,
+    Verdict,
+)
+
+STRUCTURED = ("response", "sqlstate", "sqlite_errorname")
+"""Attributes that say more than a class does, in the order in which they are asked."""
+
+_MOST_CLASSES = 4096
+_log = logging.getLogger("resilient_agents.errors")
+
+Match: TypeAlias = type[Exception] | Callable[[Exception], bool]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rule:
+    """What a user said with `register`."""
+
+    match: Match
+    verdict: Verdict
+    retry_after: float | None
+
+    def may_match(self, cls: type) -> bool:
+        """Return whether an instance of *cls* can match."""
+        return not isinstance(self.match, type) or issubclass(cls, self.match)
+
+    def matches(self, exc: Exception) -> bool:
+        """Return whether *exc* matches. A predicate that raises does not match."""
+        if isinstance(self.match, type):
+            return True
+        try:
+            return bool(self.match(exc))
+        except Exception:
+            if self not in _broken:  # a loop of failures must not become a flood of lines
+                _broken.add(self)
+                _log.exception("a rule of errors.register() raised and is passed over: %r", self.match)
+            return False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Knowledge:
+    """What is known about a class of exceptions.
+
+    Attributes:
+        name: Its qualified name.
+        rules: The user's rules that may match, the newest first.
+        verdict: What the name says, or *None*.
+        vague: Whether the cause may say more.
+        attributes: Which of `STRUCTURED` the class itself declares.
+        has_request: Whether the class itself declares ``request``.
+        reads_errno: Whether ``errno`` says more than the class.
+        inner: The attribute that holds the cause.
+        plain: The failure of an instance without attributes and cause, or *None* where it depends.
+    """
+
+    name: str
+    rules: tuple[Rule, ...]
+    verdict: Verdict | None
+    vague: bool
+    attributes: tuple[str, ...]
+    has_request: bool
+    reads_errno: bool
+    inner: str
+    plain: Failure | None
+
+
+_rules: tuple[Rule, ...] = ()
+_broken: set[Rule] = set()
+_lock = Lock()
+
+
+def _renew_lock() -> None:
+    """Give a forked child its own lock: nobody in it releases one that was held."""
+    global _lock
+    _lock = Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+CACHE: dict[type, Knowledge] = {}
+"""What `knowledge` has found out. Emptied whenever the rules change."""
+
+
+def knowledge(cls: type[BaseException]) -> Knowledge:
+    """Return what is known about *cls*, from the cache if it was asked for before."""
+    found = CACHE.get(cls)
+    if found is None:
+        with _lock:
+            if len(CACHE) >= _MOST_CLASSES:  # classes made at run time must not fill the memory
+                CACHE.clear()
+            found = CACHE[cls] = _study(cls)
+    return found
+
+
+def _study(cls: type[BaseException]) -> Knowledge:
+    names = [f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__]
+    telling = next((name for name in names if name in NAMES), None)
+    verdict = None if telling is None else VERDICTS[NAMES[telling]]
+    rules = tuple(rule for rule in _rules if rule.may_match(cls))
+    attributes = tuple(attribute for attribute in STRUCTURED if hasattr(cls, attribute))
+    inner = next((INNER[name] for name in names if name in INNER), "__cause__")
+    reads_errno = telling == "builtins.OSError"
+    depends = rules or attributes or reads_errno or inner != "__cause__"
+    depends = depends or issubclass(cls, (ApiError, BaseExceptionGroup))
+    name = names[0].removeprefix("builtins.")
+    return Knowledge(
+        name=name,
+        rules=rules,
+        verdict=verdict,
+        vague=verdict is not None and verdict.code in VAGUE,
+        attributes=attributes,
+        has_request=hasattr(cls, "request"),
+        reads_errno=reads_errno,
+        inner=inner,
+        plain=None if depends else failure(verdict or VERDICTS[UNEXPECTED], name),
+    )
+
+
+@lru_cache(maxsize=1024)
+def failure(
+    verdict: Verdict,
+    name: str,
+    host: str = "",
+    origin: Origin | None = None,
+    fact: str = "",
+    status: int | None = None,
+    wait: float | None = None,
+) -> Failure:
+    """Return the failure that follows from *verdict*.
+
+    Args:
+        verdict: What the evidence said.
+        name: The class of the exception that was the evidence.
+        host: The host that the failed request went to.
+        origin: Another origin than the verdict's; it brings its own status with it.
+        fact: What the exception carried, as ``"HTTP 503"``.
+        status: Another HTTP status than the verdict's.
+        wait: Time in seconds that the other side asked us to wait.
+    """
+    if origin is not None:
+        verdict = VERDICTS.get(SEEN_FROM.get((verdict.code, origin), ""), verdict)
+        if status is None and origin is not verdict.origin:
+            status = STATUS_FROM.get((verdict.category, origin))
+    return Failure(
+        category=verdict.category,
+        origin=origin or verdict.origin,
+        code=verdict.code,
+        status=status or verdict.status,
+        advice=verdict.advice,
+        retry_after=wait,
+        level=verdict.level,
+        title=verdict.title,
+        detail=f"{verdict.title}: {', '.join(part for part in (name, fact, host) if part)}",
+    )
+
+
+def register(
+    match: Match,
+    *,
+    category: Category,
+    code: str | None = None,
+    origin: Origin | None = None,
+    status: int | None = None,
+    advice: Advice | None = None,
+    retry_after: float | None = None,
+    level: Level | None = None,
+    title: str | None = None,
+) -> Callable[[], None]:
+    """Say what an exception means; it goes before everything that the package knows by itself.
+
+    What is left out comes from *code*, if it is one of the package's own codes, else from *category*. Of two
+    rules that match, the one registered later decides.
+
+    Args:
+        match: A class of exceptions, which brings its subclasses too, or a predicate that is called with the
+            exception. A predicate must be quick; if it raises, that is logged and the rule passed over.
+        category: Who must act.
+        code: What happened, as ``category.reason``. The default is the category's own.
+        origin: Whose failure it is. The default is a dependency's, for *internal* our own.
+        status: The HTTP status that a caller of ours should see.
+        advice: Whether the same call may be made again.
+        retry_after: Time in seconds after which it may be made. The default is not to say.
+        level: How loud it is in the logs.
+        title: The kind of failure in a few words.
+
+    Returns:
+        A function that takes the rule back. Calling it twice is harmless.
+
+    Raises:
+        TypeError: *match* is neither a subclass of `Exception` nor a predicate.
+        ValueError: *code* does not begin with *category* and a dot, or *category* is none.
+    """
+    global _rules
+    if not (issubclass(match, Exception) if isinstance(match, type) else callable(match)):
+        raise TypeError(f"register() takes a subclass of Exception or a predicate, not {match!r}")
+    category = Category(category)
+    if code is not None and code.partition(".")[0] != category:
+        raise ValueError(f"the code {code!r} must begin with its category: {category}.…")
+    known = VERDICTS.get(code or "") or VERDICTS[DEFAULTS[category]]
+    if status is None and origin is not None and origin is not known.origin:
+        status = STATUS_FROM.get((category, origin))
+    verdict = Verdict(
+        code or known.code,
+        origin or known.origin,
+        status or known.status,
+        advice or known.advice,
+        level or known.level,
+        title or known.title,
+    )
+    rule = Rule(match, verdict, retry_after)
+    with _lock:
+        _rules = (rule, *_rules)
+        CACHE.clear()
+
+    def unregister() -> None:
+        global _rules
+        with _lock:
+            _rules = tuple(other for other in _rules if other is not rule)
+            _broken.discard(rule)
+            CACHE.clear()
+
+    return unregister
