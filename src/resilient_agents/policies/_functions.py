@@ -1,0 +1,38 @@
+"""What kind of function a policy is put on, and what it is called."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+def must_be_awaited(fn: Callable[..., Any], policy: str) -> bool:
+    """Tell an ``async def`` from a plain function, and refuse what a policy cannot be put on.
+
+    Args:
+        fn: What is to be decorated or called.
+        policy: Name of the policy, for the message.
+
+    Returns:
+        Whether a call of *fn* must be awaited.
+
+    Raises:
+        TypeError: *fn* is a generator function, a ``staticmethod`` or ``classmethod`` object, or no
+            callable at all.
+    """
+    if isinstance(fn, staticmethod | classmethod):
+        raise TypeError(f"put @{policy} below @{type(fn).__name__}, directly on the function")
+    if not callable(fn):
+        raise TypeError(f"{policy} is for functions, and this is a value of type {type(fn).__name__}")
+    forms = (fn, type(fn).__call__)
+    if any(inspect.isgeneratorfunction(form) or inspect.isasyncgenfunction(form) for form in forms):
+        raise TypeError(
+            f"{policy} cannot hold {name_of(fn)}, a generator function: its body runs after the call has "
+            f"returned. Put {policy} on the function that fetches one item or one page"
+        )
+    return any(inspect.iscoroutinefunction(form) for form in forms)
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """Return the qualified name of *fn*; of its class where it is an object that can be called."""
+    named = fn if hasattr(fn, "__qualname__") else type(fn)
+    return f"{named.__module__}.{named.__qualname__}"
