@@ -1,0 +1,273 @@
+"""What the disk may do to a queue: each fault has an error of its own, and nothing acknowledged is lost."""
+
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resilient_agents import DeadLetterQueue
+from resilient_agents.deadletter._schema import APPLICATION_ID, SCHEMA_VERSION
+from resilient_agents.errors import ApiError, StorageCorrupt, StorageFailure, StorageFull, StorageReadOnly
+
+ROOM = 60
+"""Pages that a full disk has room for."""
+
+
+def keys(queue: DeadLetterQueue) -> set[str]:
+    """Return the keys of everything that waits."""
+    return {entry.key for entry in queue.entries(limit=100_000)}
+
+
+def test_full(queue: DeadLetterQueue) -> None:
+    """When there is no room, nothing is accepted, nothing is half-written, and it passes with the cause."""
+    acknowledged: set[str] = set()
+    queue.blocking(lambda it: it.execute(f"PRAGMA max_page_count={ROOM}").fetchone())
+
+    def fill() -> None:
+        while True:
+            acknowledged.add(queue.enqueue("t", {"v": "x" * 3000}).key)
+
+    with pytest.raises(StorageFull, match=r"queue\.db: the disk is full: free some space"):
+        fill()
+
+    assert len(acknowledged) > ROOM / 3
+    assert acknowledged == keys(queue)
+    assert "ok" == queue.blocking(lambda it: it.execute("PRAGMA integrity_check").fetchone()[0])
+    acknowledged.add(queue.enqueue("t", {"v": "x" * 3000}).key)
+    assert acknowledged == keys(queue)
+
+
+FULL_DISK = """
+import json, pathlib, sys
+from resilient_agents import DeadLetterQueue
+from resilient_agents.errors import StorageFailure
+
+folder = pathlib.Path(sys.argv[1])
+ballast = folder / "ballast"
+ballast.write_bytes(bytes(400_000))
+queue = DeadLetterQueue(f"sqlite:///{folder}/queue.db")
+acknowledged, errors = [], []
+
+def fill():
+    try:
+        while True:
+            acknowledged.append(queue.enqueue("t", {"v": "x" * 3000}).key)
+    except StorageFailure as exc:
+        errors.append(type(exc).__name__)
+
+fill()
+fill()
+ballast.unlink()
+for _ in range(10):
+    acknowledged.append(queue.enqueue("t", {"v": "x" * 3000}).key)
+found = [entry.key for entry in queue.entries(limit=100_000)]
+check = queue.blocking(lambda it: it.execute("PRAGMA integrity_check").fetchone()[0])
+queue.close()
+print(json.dumps({"acknowledged": acknowledged, "found": found, "errors": errors, "check": check}))
+"""
+
+
+def test_full_disk(tmp_path: Path) -> None:
+    """On a real disk that fills up and is tidied later, everything acknowledged is there."""
+    mount = 'mount -t tmpfs -o size=1200k none "$0" && exec "$@"'
+    command = ["unshare", "-Urm", "sh", "-c", mount, str(tmp_path)]
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], check=False).returncode:
+        pytest.skip("a small disk cannot be mounted here")
+
+    told = json.loads(subprocess.check_output([*command, sys.executable, "-c", FULL_DISK, tmp_path]))
+
+    assert told["acknowledged"] == told["found"]
+    assert len(told["found"]) > 20
+    assert (["StorageFull", "StorageFull"], "ok") == (told["errors"], told["check"])
+
+
+LIMITED_FILE = """
+import json, resource, sys
+from resilient_agents import DeadLetterQueue
+from resilient_agents.errors import StorageFailure
+
+queue = DeadLetterQueue(sys.argv[1])
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+acknowledged, errors = [], []
+try:
+    while True:
+        acknowledged.append(queue.enqueue("t", {"v": "x" * 3000}).key)
+except StorageFailure as exc:
+    errors.append(str(exc))
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+acknowledged.append(queue.enqueue("t", {"v": "x" * 3000}).key)
+found = [entry.key for entry in queue.entries(limit=100_000)]
+queue.close()
+print(json.dumps({"acknowledged": acknowledged, "found": found, "errors": errors}))
+"""
+
+
+def test_file_at_its_limit(url: str) -> None:
+    """A file that may not grow refuses work; when it may again, everything acknowledged is there."""
+    told = json.loads(subprocess.check_output([sys.executable, "-c", LIMITED_FILE, url]))
+
+    assert told["acknowledged"] == told["found"]
+    assert len(told["found"]) > 10
+    assert 1 == len(told["errors"])
+    assert told["errors"][0].startswith("queue.db: ")
+
+
+STRANGER = """
+import os, sys
+from resilient_agents import DeadLetterQueue
+from resilient_agents.errors import ApiError
+
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    DeadLetterQueue(sys.argv[1]).enqueue("t", {})
+except ApiError as exc:
+    print(type(exc).__name__, exc)
+"""
+
+
+@pytest.mark.parametrize("closed", ["file", "lock", "folder"])
+def test_no_permission(tmp_path: Path, url: str, closed: str) -> None:
+    """Where the file, its lock or its folder may not be written, the error says so and names the file."""
+    for folder in (tmp_path, *tmp_path.parents[:-1]):
+        if folder.stat().st_uid == os.geteuid() and folder.is_relative_to(tmp_path.parents[2]):
+            folder.chmod(0o755)
+    if closed != "folder":
+        DeadLetterQueue(url).close()
+        (tmp_path / "queue.db-lock").chmod(0o444 if closed == "lock" else 0o666)
+        (tmp_path / "queue.db").chmod(0o444 if closed == "file" else 0o666)
+    tmp_path.chmod(0o555 if closed == "folder" else 0o777)
+
+    try:
+        told = subprocess.check_output([sys.executable, "-c", STRANGER, url], text=True)
+    finally:
+        tmp_path.chmod(0o700)
+
+    assert told.startswith("StorageReadOnly queue.db: the file cannot be ")
+
+
+def refusal(url: str) -> ApiError:
+    """Open a queue in vain and return why."""
+    with pytest.raises(ApiError) as caught:
+        DeadLetterQueue(url)
+    return caught.value
+
+
+def test_no_database(tmp_path: Path, url: str) -> None:
+    """A file of something else is left alone."""
+    (tmp_path / "queue.db").write_bytes(b"Dear diary, " * 1000)
+
+    exc = refusal(url)
+
+    assert isinstance(exc, StorageCorrupt)
+    assert "queue.db: the file is no SQLite database: move it away or choose another path" == str(exc)
+    assert b"Dear diary, " * 1000 == (tmp_path / "queue.db").read_bytes()
+
+
+def test_damaged(tmp_path: Path, url: str) -> None:
+    """A damaged file is said to be damaged, not empty."""
+    with DeadLetterQueue(url) as queue:
+        for number in range(100):
+            queue.enqueue("t", {"v": "x" * 500}, key=str(number))
+    path = tmp_path / "queue.db"
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+
+    with (
+        pytest.raises(StorageCorrupt, match=r"queue\.db: the file is damaged"),
+        DeadLetterQueue(url) as queue,
+    ):
+        queue.entries()
+
+
+def test_database_of_another_program(tmp_path: Path, url: str) -> None:
+    """A database with other tables gets none of ours."""
+    other = sqlite3.connect(tmp_path / "queue.db")
+    other.execute("CREATE TABLE theirs (x)")
+    other.close()
+
+    exc = refusal(url)
+
+    assert isinstance(exc, StorageFailure)
+    assert "queue.db: the file belongs to another program: choose another path" == str(exc)
+
+
+def test_newer_schema(tmp_path: Path, url: str) -> None:
+    """A file of a newer version is not touched by an older one."""
+    DeadLetterQueue(url).close()
+    newer = sqlite3.connect(tmp_path / "queue.db")
+    newer.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
+    newer.close()
+
+    message = str(refusal(url))
+
+    assert message.startswith(f"queue.db: the file has schema version {SCHEMA_VERSION + 1}")
+    assert message.endswith("upgrade resilient-agents")
+
+
+def test_marked_as_ours(tmp_path: Path, url: str) -> None:
+    """Our files say whose they are, for `file` and for other programs."""
+    DeadLetterQueue(url).close()
+    connection = sqlite3.connect(tmp_path / "queue.db")
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    connection.close()
+
+    assert APPLICATION_ID == application
+
+
+def test_folder(tmp_path: Path, url: str) -> None:
+    """A folder is no file."""
+    (tmp_path / "queue.db").mkdir()
+
+    exc = refusal(url)
+
+    assert isinstance(exc, StorageReadOnly)
+    assert str(exc).startswith("queue.db: the file cannot be opened")
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    """A path that leads nowhere is said to lead nowhere."""
+    exc = refusal(f"sqlite:///{tmp_path}/nowhere/queue.db")
+
+    assert isinstance(exc, StorageReadOnly)
+    assert "check that its folder exists" in str(exc)
+
+
+@pytest.mark.parametrize("leftovers", ["", "-wal", "-shm"])
+def test_deleted_while_in_use(
+    queue: DeadLetterQueue, tmp_path: Path, url: str, leftovers: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When somebody deletes the file, it is said aloud, and later work is durable again."""
+    queue.enqueue("t", {}, key="before")
+    for suffix in {"", leftovers}:
+        (tmp_path / f"queue.db{suffix}").unlink()
+
+    queue.enqueue("t", {}, key="after")
+
+    assert {"after"} == keys(queue)
+    assert "queue.db was moved or deleted while in use; opening it anew" in caplog.text
+    with DeadLetterQueue(url) as other:
+        assert {"after"} == keys(other)
+
+
+def test_restored_backup(queue: DeadLetterQueue, tmp_path: Path) -> None:
+    """A file that was put in the place of ours is taken up without a restart."""
+    backup = tmp_path / "backup.db"
+    with DeadLetterQueue(f"sqlite:///{backup}") as elsewhere:
+        elsewhere.enqueue("t", {}, key="saved")
+    queue.enqueue("t", {}, key="before")
+    queue.close()
+    queue.stats()
+    backup.rename(tmp_path / "queue.db")
+
+    queue.enqueue("t", {}, key="after")
+
+    assert {"saved", "after"} == keys(queue)
