@@ -1,0 +1,129 @@
+"""What type checkers see of the policies. Nothing here is run: ``mypy`` and ``basedpyright`` read it."""
+
+from typing import assert_type
+
+from resilient_agents import (
+    DeadLetterQueue,
+    Delivered,
+    Queued,
+    RateLimiter,
+    RetryPolicy,
+    deadline,
+    retry,
+    retry_call,
+    retrying,
+    set_active,
+    timeout,
+)
+from resilient_agents.errors import Category
+from resilient_agents.policies import check, remaining
+
+
+@retry()
+def count(city: str, *, limit: int = 10) -> int:
+    """Take arguments of all kinds."""
+    return len(city) + limit
+
+
+@retry(attempts=5, on=[OSError, Category.EXTERNAL, "timeout", lambda exc: bool(exc.args)])
+async def fetch(number: int) -> str:
+    """Be awaited."""
+    return str(number)
+
+
+@timeout(5)
+async def fetch_in_time(number: int) -> str:
+    """Be awaited, for a while."""
+    return str(number)
+
+
+@RateLimiter(7)
+@timeout(5)
+@RetryPolicy(3, idempotent=True, deadline=None, jitter="none")
+def stacked(number: int) -> str:
+    """Be decorated by everything."""
+    return str(number)
+
+
+class Contacts:
+    """Have methods."""
+
+    @retry()
+    def count(self, city: str) -> int:
+        """Count."""
+        return len(city)
+
+    @retry()
+    async def fetch(self, number: int) -> str:
+        """Fetch."""
+        return str(number)
+
+
+async def signatures_are_kept() -> None:
+    """Decorated functions take and return what they did before."""
+    assert_type(count("Riga", limit=5), int)
+    assert_type(await fetch(1), str)
+    assert_type(await fetch_in_time(1), str)
+    assert_type(stacked(1), str)
+    assert_type(Contacts().count("Riga"), int)
+    assert_type(await Contacts().fetch(1), str)
+
+
+async def wrong_calls_are_found() -> None:
+    """Wrong arguments of decorated functions are errors, as they were before."""
+    count(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    count("Riga", 5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await fetch("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Contacts().count(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    RetryPolicy().call(count, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def calls() -> None:
+    """What is called returns what the function does."""
+    assert_type(retry_call(count, "Riga", policy=RetryPolicy(2)), int)
+    assert_type(await retry_call(fetch, 1), str)
+    assert_type(RetryPolicy().call(count, "Riga", limit=5), int)
+    assert_type(await RetryPolicy().call(fetch, 1), str)
+
+
+async def blocks() -> None:
+    """A block gives attempts that know their number."""
+    for attempt in retrying(attempts=3):
+        with attempt:
+            assert_type(attempt.number, int)
+    async for attempt in retrying(attempts=3):
+        with attempt:
+            assert_type(attempt.number, int)
+    with set_active(False), deadline(5):
+        check()
+        assert_type(remaining(), float | None)
+
+
+def limiter() -> None:
+    """A limiter tells how long to wait, or whether there is no need to."""
+    assert_type(RateLimiter(7).reserve(), float)
+    assert_type(RateLimiter(7).try_acquire(), bool)
+
+
+def policies() -> None:
+    """The names under which a policy is known are one class."""
+    assert_type(retry(), RetryPolicy)
+    assert_type(retrying(attempts=2), RetryPolicy)
+    retry(3, 1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    retry(jitter="some")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    retry(on=503)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def protected_functions(queue: DeadLetterQueue) -> None:
+    """A protected function keeps its arguments and returns a receipt of its value."""
+
+    @queue.protect("a", key="{number}")
+    def send(number: int) -> str:
+        return str(number)
+
+    @queue.protect("b", key="{number}")
+    async def asend(number: int) -> str:
+        return str(number)
+
+    assert_type(send(1), Delivered[str] | Queued)
+    assert_type(await asend(number=1), Delivered[str] | Queued)
