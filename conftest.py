@@ -16,8 +16,8 @@ from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 from sybil.parsers.rest import DocTestParser
 
-from resilient_agents import events
 from resilient_agents.errors import knowledge
+from resilient_agents.events import bus
 from resilient_agents.policies import set_active
 
 SOURCE = Path(__file__).parent / "src"
@@ -41,11 +41,11 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
 @contextmanager
 def process_state_restored() -> Iterator[None]:
     """Put back what a test or an example may have changed for the whole process."""
-    subscribers, rules = events._subscribers, knowledge._rules
+    subscribers, rules = bus._subscribers, knowledge._rules
     with set_active(True):
         yield
-    events._subscribers, knowledge._rules = subscribers, rules
-    for cache in (events._wanted, events._broken, knowledge.CACHE):
+    bus._subscribers, knowledge._rules = subscribers, rules
+    for cache in (bus._wanted, bus._broken, knowledge.CACHE):
         cache.clear()
 
 

@@ -177,10 +177,11 @@ from resilient_agents import events
 from resilient_agents.deadletter import Limits
 from resilient_agents.deadletter.pauses import Pauses
 from resilient_agents.errors import RateLimited, classify, knowledge
+from resilient_agents.events import bus
 
 pauses = Pauses(Limits())
 events.subscribe(events.TopicPaused)(lambda event: print("paused", event.topic, flush=True))
-for lock in (pauses._lock, events._lock, knowledge._lock):
+for lock in (pauses._lock, bus._lock, knowledge._lock):
     lock.acquire()
 child = os.fork()
 if not child:

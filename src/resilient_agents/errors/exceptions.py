@@ -10,10 +10,14 @@
     ├── Conflict
     ├── RateLimited                 too many requests; passes by itself
     │   ├── QuotaExhausted          passes only when somebody pays or a period ends
-    │   └── Blocked                 shut out for a while
+    │   ├── Blocked                 shut out for a while
+    │   ├── LimitReached            our own rate limit
+    │   └── BulkheadFull            our own limit of calls at a time
     ├── ExternalFailure             the other side, or the way to it, is at fault
     │   ├── Unreachable             provably not sent
     │   ├── OutcomeUnknown          sent, and no usable answer came
+    │   ├── CircuitOpen             not sent: the target failed too often
+    │   ├── UnwantedResult          answered, and the caller does not accept it
     │   └── DeadlineExceeded        our own time was up
     └── InternalFailure             our own fault
         ├── ConfigurationError
@@ -183,6 +187,22 @@ class Blocked(RateLimited):
     code = "rate_limit.blocked"
 
 
+class LimitReached(RateLimited):
+    """Our own rate limit lets nobody start now; nothing was sent."""
+
+    title = "Our own rate limit is reached"
+    origin = Origin.SELF
+    code = "rate_limit.own"
+
+
+class BulkheadFull(RateLimited):
+    """As many calls as we allow are under way; nothing was sent."""
+
+    title = "Too many calls at a time"
+    origin = Origin.SELF
+    code = "rate_limit.bulkhead"
+
+
 class ExternalFailure(ApiError):
     """The other side is at fault, and it answered so."""
 
@@ -209,6 +229,25 @@ class OutcomeUnknown(ExternalFailure):
 
     title = "The outcome is unknown"
     code = "external.outcome_unknown"
+
+
+class CircuitOpen(ExternalFailure):
+    """Nothing was sent: the target has failed too often, and is left alone for a while.
+
+    It is not retried: who waits for a target that is down only adds to the queue.
+    """
+
+    advice = Advice.NEVER
+    title = "A circuit breaker is open"
+    code = "external.circuit_open"
+    status = 503
+
+
+class UnwantedResult(ExternalFailure):
+    """The other side answered with something that the caller does not accept."""
+
+    title = "A result is not accepted"
+    code = "external.unwanted_result"
 
 
 class DeadlineExceeded(ExternalFailure):

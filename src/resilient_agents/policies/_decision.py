@@ -89,7 +89,12 @@ class Course:
             self._add_notes(exc)
             return None
         events.emit(
-            events.RetryScheduled, target=self._target, attempt=self.attempt, wait=wait, failure=failure
+            events.RetryScheduled,
+            target=self._target,
+            attempt=self.attempt,
+            wait=wait,
+            dictated_by="backoff",
+            failure=failure,
         )
         self._notes.append(
             f"attempt {self.attempt} of {self._policy.attempts}: {failure.code}, waited {wait:.1f} s"

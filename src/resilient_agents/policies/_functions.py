@@ -32,6 +32,16 @@ def must_be_awaited(fn: Callable[..., Any], policy: str) -> bool:
     return any(inspect.iscoroutinefunction(form) for form in forms)
 
 
+def refuse_class(fn: object, policy: str) -> None:
+    """Refuse a class, on which a policy would mean its construction alone.
+
+    Raises:
+        TypeError: *fn* is a class.
+    """
+    if isinstance(fn, type):
+        raise TypeError(f"put {policy} on the methods of {fn.__qualname__} that call out, not on the class")
+
+
 def name_of(fn: Callable[..., Any]) -> str:
     """Return the qualified name of *fn*; of its class where it is an object that can be called."""
     named = fn if hasattr(fn, "__qualname__") else type(fn)
