@@ -697,7 +697,7 @@ def test_set_active_stays() -> None:
         ({"wait_initial": -1}, ValueError, "wait_initial must be a time in seconds"),
         ({"wait_max": float("nan")}, ValueError, "wait_max must be a time in seconds"),
         ({"wait_max": float("inf")}, ValueError, "wait_max must be a time in seconds"),
-        ({"jitter": "some"}, ValueError, "jitter must be 'full', 'equal' or 'none'"),
+        ({"jitter": "some"}, ValueError, "jitter must be 'full', 'equal', 'decorrelated' or 'none'"),
         ({"deadline": 0}, ValueError, "deadline must be more than 0 seconds, or None"),
         ({"idempotent": "yes"}, TypeError, "idempotent must be True, False or None"),
         ({"on": "("}, ValueError, "is no regular expression"),

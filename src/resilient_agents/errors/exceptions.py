@@ -244,7 +244,13 @@ class CircuitOpen(ExternalFailure):
 
 
 class UnwantedResult(ExternalFailure):
-    """The other side answered with something that the caller does not accept."""
+    """The other side answered with something that the caller does not accept.
+
+    Attributes:
+        value: What it answered.
+    """
+
+    value: Any = None
 
     title = "A result is not accepted"
     code = "external.unwanted_result"

@@ -48,6 +48,10 @@ class Level(StrEnum):
     CRITICAL = "critical"
 
 
+# Looked up once: reading a member from its enum takes longer than all else here (before Python 3.12).
+_IDEMPOTENT = Advice.IDEMPOTENT
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
     """The one decision about an exception.
@@ -78,7 +82,7 @@ class Failure:
     @property
     def outcome_unknown(self) -> bool:
         """Whether the failed call may have been executed all the same."""
-        return self.advice is Advice.IDEMPOTENT
+        return self.advice is _IDEMPOTENT
 
     @property
     def outage(self) -> bool:

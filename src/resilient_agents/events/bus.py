@@ -75,6 +75,11 @@ def unsubscribe(subscriber: Subscriber) -> None:
         _wanted.clear()
 
 
+def subscribed() -> bool:
+    """Tell whether anybody hears of anything; for hot paths, to which the arguments of `emit` are dear."""
+    return bool(_subscribers)
+
+
 def emit(kind: type[Event], **attributes: Any) -> None:
     """Build an event and hand it to its subscribers; do nothing where there are none.
 

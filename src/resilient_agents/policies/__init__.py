@@ -6,14 +6,25 @@
 """
 
 from resilient_agents.policies.limiter import RateLimiter
-from resilient_agents.policies.retries import RetryPolicy, retry, retry_call, retrying, set_active
-from resilient_agents.policies.timeouts import check, deadline, remaining, timeout
+from resilient_agents.policies.retries import (
+    RetryPolicy,
+    attempt_number,
+    overriding,
+    retry,
+    retry_call,
+    retrying,
+    set_active,
+)
+from resilient_agents.policies.timeouts import Timeout, check, deadline, remaining, timeout
 
 __all__ = [
     "RateLimiter",
     "RetryPolicy",
+    "Timeout",
+    "attempt_number",
     "check",
     "deadline",
+    "overriding",
     "remaining",
     "retry",
     "retry_call",

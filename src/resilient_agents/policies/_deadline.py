@@ -1,10 +1,17 @@
 """The ambient deadline: one end that everything below obeys."""
 
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
+from functools import wraps
 from types import TracebackType
+from typing import Any, ParamSpec, TypeVar, cast
 
 from resilient_agents._clock import clock
 from resilient_agents.errors import DeadlineExceeded
+from resilient_agents.policies._functions import name_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _end: ContextVar[float | None] = ContextVar("resilient_agents_deadline", default=None)
 """When the time is up, on the monotonic clock."""
@@ -66,3 +73,53 @@ def check() -> None:
         raise DeadlineExceeded(
             "the deadline passed before the work was done: give it more time, or less to do"
         )
+
+
+def bounded(fn: Callable[P, R], seconds: float, *, awaited: bool) -> Callable[P, R]:
+    """Return *fn* with a time limit for each call; see `timeout`.
+
+    Args:
+        fn: A ``def`` or ``async def``.
+        seconds: The limit in seconds.
+        awaited: Whether a call of it must be awaited.
+    """
+    if awaited:
+        return cast("Callable[P, R]", _cancelled(cast("Callable[P, Awaitable[Any]]", fn), seconds))
+
+    @wraps(fn)
+    def timed(*args: P.args, **kwargs: P.kwargs) -> R:
+        with deadline(seconds):
+            check()
+            return fn(*args, **kwargs)
+
+    return timed
+
+
+def _cancelled(fn: Callable[P, Awaitable[Any]], seconds: float) -> Callable[P, Awaitable[Any]]:
+    """Return *fn* such that it is cancelled when its time is up."""
+
+    @wraps(fn)
+    async def timed(*args: P.args, **kwargs: P.kwargs) -> Any:
+        import asyncio
+
+        outer = remaining()
+        with deadline(seconds):
+            check()
+            limit = asyncio.timeout(remaining())
+            try:
+                async with limit:
+                    return await fn(*args, **kwargs)
+            except TimeoutError as exc:
+                if not limit.expired():
+                    raise
+                raise _out_of_time(fn, seconds, outer) from exc
+
+    return timed
+
+
+def _out_of_time(fn: Callable[..., Any], seconds: float, outer: float | None) -> DeadlineExceeded:
+    """Say whose time was up: a call that used all of its own was slow; one under a deadline may not be."""
+    if outer is not None and outer < seconds:
+        return DeadlineExceeded(f"{name_of(fn)} was cancelled: its time was up")
+    detail = f"{name_of(fn)} was cancelled: its time was up after {seconds:g} s"
+    return DeadlineExceeded(detail, code="external.timeout")

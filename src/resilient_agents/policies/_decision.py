@@ -1,29 +1,45 @@
 """What follows a failed attempt: another one, and when; or none, and why."""
 
-import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
+from contextvars import ContextVar
+from dataclasses import replace
 from math import inf
-from random import random
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from resilient_agents import events
 from resilient_agents._clock import clock
-from resilient_agents.errors import Advice, Category, Failure, classify, request_of
+from resilient_agents.errors import Advice, Failure, UnwantedResult, classify, request_of
+from resilient_agents.events import bus
+from resilient_agents.policies._backoff import next_wait
 from resilient_agents.policies._deadline import remaining
+from resilient_agents.policies._filters import matches
+from resilient_agents.policies._tenacity import CallState, Outcome, judges_results
+from resilient_agents.policies._waits import note_wait
 
 if TYPE_CHECKING:
-    from resilient_agents.policies.retries import RetryPolicy
+    from functools import partial
 
-Criterion: TypeAlias = type[Exception] | Category | str | re.Pattern[str] | Callable[[Any], object]
-Filter: TypeAlias = Criterion | tuple[Criterion, ...] | list[Criterion]
-"""Which failures are retried: an exception type, a category, a regular expression (searched for in
-``"TypeName: message"``), a predicate that is given the exception; or several of them."""
+    from resilient_agents.policies.retries import RetryPolicy
 
 NOT_REPEATABLE = {"POST", "PATCH"}
 """The HTTP methods whose repetition may do the work twice; all others are idempotent by RFC 9110, 9.2.2."""
 
+_EXHAUSTED = frozenset(("attempts", "stop", "deadline", "budget", "nested"))
+"""The reasons that say: this has been tried often enough, by whomever."""
+
+_MARK = "_resilient_agents_given_up"
+given_up = [0]
+"""How many calls were given up in this process. An exception that is marked with a number above the one that
+was seen before a call was given up during that call: some exceptions are raised again and again."""
+
+_DEEPEST = 8
+_NEVER, _TRANSACTION = Advice.NEVER, Advice.TRANSACTION
+
 _active = True
+
+overrides: ContextVar[Mapping[str, Any] | None] = ContextVar("resilient_agents_overrides", default=None)
+"""What `overriding` has put in force here."""
 
 
 def set_active(active: bool) -> ExitStack:
@@ -54,16 +70,35 @@ def _restore(active: bool) -> None:
 
 
 class Course:
-    """The attempts of one call so far."""
+    """The attempts of one call so far.
 
-    __slots__ = ("_notes", "_policy", "_started", "_target", "attempt")
+    Args:
+        policy: How to retry.
+        target: Qualified name of what is called.
+        started: When the first attempt began, on the monotonic clock; *None* where nobody looked.
+        before: What `given_up` was then.
+        call: The function with its arguments, or *None* for a block.
+    """
 
-    def __init__(self, policy: "RetryPolicy", target: str, started: float) -> None:
+    __slots__ = ("_before", "_history", "_idle", "_policy", "_started", "_target", "_wait", "attempt", "call")
+
+    def __init__(
+        self,
+        policy: "RetryPolicy",
+        target: str,
+        started: float | None,
+        before: int,
+        call: "partial[Any] | None" = None,
+    ) -> None:
+        changes = overrides.get()
         self.attempt = 1
-        self._policy = policy
+        self._policy = replace(policy, **changes) if changes else policy
         self._target = target
         self._started = started
-        self._notes: list[str] = []
+        self._before = before
+        self.call = call
+        self._history: list[tuple[str, float]] = []
+        self._idle = self._wait = 0.0
 
     def after(self, exc: Exception) -> float | None:
         """Decide what follows the failure of the current attempt.
@@ -75,61 +110,151 @@ class Course:
             The time in seconds to wait before the next attempt. *None* if there is none: then *exc* has got
             the earlier attempts as notes, and is to be raised again.
         """
-        failure = classify(exc)
-        wait = wait_before_next(self._policy, self.attempt, failure.retry_after)
-        reason = self._reason_to_stop(exc, failure, wait)
-        if reason:
+        policy, failure = self._policy, classify(exc)
+        state = None
+        if policy.conditions or policy.stop is not None or policy.wait is not None:
+            outcome = Outcome(None, exc.value) if isinstance(exc, UnwantedResult) else Outcome(exc)
+            state = self._state(outcome)
+        wait, dictated_by = 0.0, ""
+        reason = self._refusal(exc, failure, state)
+        if reason is None:
+            asked = None if policy.wait is None else max(0.0, float(policy.wait(state)))
+            wait, dictated_by = next_wait(
+                policy, self.attempt, failure.retry_after, previous=self._wait, asked=asked
+            )
+            reason = self._limit(wait, state)
+        if reason is not None:
+            self._give_up(exc, reason, failure)
+            return None
+        if bus.subscribed():
             events.emit(
-                events.RetryGaveUp,
+                events.RetryScheduled,
                 target=self._target,
-                attempts=self.attempt,
-                reason=reason,
+                attempt=self.attempt,
+                wait=wait,
+                dictated_by=dictated_by,
                 failure=failure,
             )
-            self._add_notes(exc)
-            return None
-        events.emit(
-            events.RetryScheduled,
-            target=self._target,
-            attempt=self.attempt,
-            wait=wait,
-            dictated_by="backoff",
-            failure=failure,
-        )
-        self._notes.append(
-            f"attempt {self.attempt} of {self._policy.attempts}: {failure.code}, waited {wait:.1f} s"
-        )
+        note_wait("retry", self._target, wait, dictated_by)
+        self._history.append((failure.code, wait))
+        self._wait = wait
+        self._idle += wait
         self.attempt += 1
         return wait
 
-    def _reason_to_stop(self, exc: Exception, failure: Failure, wait: float) -> str | None:
-        """Return why no other attempt is made, in the words of `RetryGaveUp`; *None* if one is."""
+    def after_result(self, result: Any) -> float | None:
+        """Decide what follows an attempt that returned.
+
+        Args:
+            result: What it returned.
+
+        Returns:
+            The time in seconds to wait before the next attempt, as for a failure; *None* if the result
+            stands, because it is wanted or because no attempt is left.
+        """
+        policy = self._policy
+        if (policy.on_result is not None or policy.conditions) and self._wants_another(result):
+            unwanted = UnwantedResult()
+            unwanted.value = result
+            return self.after(unwanted)
+        if policy.budget is not None:
+            self.succeeded()
+        return None
+
+    def succeeded(self) -> None:
+        """Give the budget back what the last repetition took: it was worth it."""
+        if self._policy.budget is not None and self.attempt > 1:
+            self._policy.budget.refund()
+
+    def _wants_another(self, result: Any) -> bool:
+        policy = self._policy
+        if policy.on_result is not None and policy.on_result(result):
+            return True
+        return bool(policy.conditions) and any(
+            condition(self._state(Outcome(None, result)))
+            for condition in policy.conditions
+            if judges_results(condition)
+        )
+
+    def _refusal(self, exc: Exception, failure: Failure, state: Any) -> str | None:
+        """Return why this failure is not one to repeat, in the words of `RetryGaveUp`; *None* if it is."""
+        policy = self._policy
         if not _active:
             return "inactive"
-        if self._policy.on is None:
-            if failure.advice in (Advice.NEVER, Advice.TRANSACTION):
-                return "advice"
-        elif not matches(self._policy.on, exc, failure):
-            return "filter"
-        if failure.outcome_unknown and not may_be_repeated(exc, self._policy.idempotent):
-            return "idempotency"
-        if self.attempt >= self._policy.attempts:
-            return "attempts"
-        return None if wait < self._time_left() else "deadline"
+        if not isinstance(exc, UnwantedResult):  # who asks for another result asks for another call
+            if policy.on is None:
+                if failure.advice is _NEVER or failure.advice is _TRANSACTION:
+                    return "advice"
+            elif not matches(policy.on, exc, failure, state):
+                return "filter"
+            if failure.outcome_unknown and not may_be_repeated(exc, policy.idempotent):
+                return "idempotency"
+            if given_up[0] != self._before and not policy.nested and _given_up(exc, self._before):
+                return "nested"
+        return "attempts" if policy.stop is None and self.attempt >= policy.attempts else None
+
+    def _limit(self, wait: float, state: Any) -> str | None:
+        """Return which limit forbids an attempt after *wait* seconds; *None* if none does."""
+        policy = self._policy
+        if policy.stop is not None:
+            state.upcoming_sleep = wait
+            if policy.stop(state):
+                return "stop"
+        if not wait < self._time_left():
+            return "deadline"
+        if policy.budget is not None and not policy.budget.take():
+            events.emit(events.RetryBudgetExhausted, name=policy.budget.name, target=self._target)
+            return "budget"
+        return None
 
     def _time_left(self) -> float:
         """Return the seconds until the policy's deadline or the one in force, whichever is earlier."""
         left = remaining()
-        left = inf if left is None else left
-        if self._policy.deadline is not None:
-            left = min(left, self._policy.deadline - (clock().monotonic() - self._started))
-        return left
+        if self._policy.deadline is None:
+            return inf if left is None else left
+        own = self._policy.deadline - (clock().monotonic() - self._begun())
+        return own if left is None or own < left else left
 
-    def _add_notes(self, exc: Exception) -> None:
-        """Tell of the earlier attempts in the traceback; an exception that takes no notes goes without."""
-        with suppress(Exception):
-            for note in self._notes:
-                exc.add_note(note)
+    def _begun(self) -> float:
+        """Return when the first attempt began; where nobody looked, its end stands in."""
+        if self._started is None:
+            self._started = clock().monotonic()
+        return self._started
+
+    def _state(self, outcome: Outcome) -> CallState:
+        return CallState(
+            self.call,
+            started=self._begun(),
+            now=clock().monotonic(),
+            attempt=self.attempt,
+            idle=self._idle,
+            outcome=outcome,
+        )
+
+    def _give_up(self, exc: Exception, reason: str, failure: Failure) -> None:
+        """Say why, and leave it in the exception: for the reader of its traceback, and for outer retries."""
+        events.emit(
+            events.RetryGaveUp, target=self._target, attempts=self.attempt, reason=reason, failure=failure
+        )
+        with suppress(Exception):  # an exception of somebody else's may take neither notes nor attributes
+            if reason in _EXHAUSTED:
+                given_up[0] += 1
+                setattr(exc, _MARK, given_up[0])
+            limit = "" if self._policy.stop else f" of {self._policy.attempts}"
+            for number, (code, wait) in enumerate(self._history, 1):
+                exc.add_note(f"attempt {number}{limit}: {code}, waited {wait:.1f} s")
+
+
+def _given_up(exc: BaseException, before: int) -> bool:
+    """Tell whether a retry further in has tried often enough, since `given_up` was *before*."""
+    link: BaseException | None = exc
+    for _ in range(_DEEPEST):
+        if link is None:
+            break
+        if getattr(link, _MARK, 0) > before:
+            return True
+        link = link.__cause__
+    return False
 
 
 def may_be_repeated(exc: Exception, idempotent: bool | None) -> bool:
@@ -146,57 +271,3 @@ def may_be_repeated(exc: Exception, idempotent: bool | None) -> bool:
         return True
     method, has_idempotency_key = request
     return has_idempotency_key or method.upper() not in NOT_REPEATABLE
-
-
-def check_filter(on: Any) -> None:
-    """Refuse what can be no filter, while the person who wrote it is looking."""
-    for criterion in on if isinstance(on, tuple | list) else (on,):
-        if isinstance(criterion, str):
-            try:
-                re.compile(criterion)
-            except re.error as exc:
-                raise ValueError(f"on={criterion!r} is no regular expression: {exc}") from exc
-        elif isinstance(criterion, type) and not issubclass(criterion, Exception):
-            raise TypeError(
-                f"on= cannot hold {criterion.__qualname__}: it takes subclasses of Exception; cancellation "
-                "and Ctrl-C are never retried"
-            )
-        elif not (isinstance(criterion, re.Pattern) or callable(criterion)):
-            raise TypeError(
-                "on= takes exception types, categories, regular expressions, predicates or a list of these, "
-                f"not a value of type {type(criterion).__name__}"
-            )
-
-
-def matches(on: Filter, exc: Exception, failure: Failure) -> bool:
-    """Tell whether a filter names a failure."""
-    if isinstance(on, tuple | list):
-        return any(matches(criterion, exc, failure) for criterion in on)
-    if isinstance(on, Category):
-        return failure.category is on
-    if isinstance(on, str | re.Pattern):
-        return re.search(on, f"{type(exc).__name__}: {exc}") is not None
-    if isinstance(on, type):
-        return isinstance(exc, on)
-    return bool(on(exc))
-
-
-def wait_before_next(policy: "RetryPolicy", attempt: int, hint: float | None) -> float:
-    """Return the seconds between a failed attempt and the next one.
-
-    Exponential backoff, doubling from *wait_initial* up to *wait_max*, with the jitter of the AWS
-    Architecture Blog, "Exponential Backoff And Jitter" (2015). A server's hint is a floor: it is never
-    shortened, not by *wait_max* either, and the jitter lies above it, so that not all callers come back at
-    the same moment.
-
-    Args:
-        policy: The waits and the kind of jitter.
-        attempt: The number of the attempt that failed, from 1.
-        hint: How long the server asked us to wait, in seconds, or *None*.
-    """
-    longest = min(policy.wait_max, policy.wait_initial * 2.0 ** min(attempt - 1, 64))
-    shortest = {"full": 0.0, "equal": longest / 2, "none": longest}[policy.jitter]
-    if hint is not None:
-        spread = 0.0 if policy.jitter == "none" else policy.wait_initial
-        shortest, longest = max(shortest, hint), max(longest, hint + spread)
-    return shortest + (longest - shortest) * random()  # noqa: S311 - a wait is no secret

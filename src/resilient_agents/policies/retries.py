@@ -6,22 +6,69 @@ failure. A call that succeeds pays for a ``try`` and one look at the clock.
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from dataclasses import KW_ONLY, dataclass
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial, wraps
 from math import inf
-from types import FrameType, TracebackType
-from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
+from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 from resilient_agents._clock import clock
 from resilient_agents._flow import Flow, arun, run
-from resilient_agents.policies._decision import Course, Filter, check_filter, set_active
-from resilient_agents.policies._functions import must_be_awaited, name_of
+from resilient_agents.policies._attempts import Attempt, Attempts
+from resilient_agents.policies._deadline import bounded
+from resilient_agents.policies._decision import Course, given_up, overrides, set_active
+from resilient_agents.policies._filters import Filter, check_filter
+from resilient_agents.policies._functions import must_be_awaited, name_of, refuse_class
+from resilient_agents.policies._numbers import acall_numbered, attempt_number, call_numbered
+from resilient_agents.policies._tenacity import is_tenacitys_retry, judges_results
+from resilient_agents.policies._tokens import Tokens
 
-__all__ = ["Attempt", "RetryPolicy", "retry", "retry_call", "retrying", "set_active"]
+__all__ = [
+    "Attempt",
+    "RetryPolicy",
+    "attempt_number",
+    "overriding",
+    "retry",
+    "retry_call",
+    "retrying",
+    "set_active",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+def _check_attempts(attempts: Any) -> None:
+    if callable(attempts):
+        raise TypeError("write @retry() with parentheses: what is inside them is the policy")
+    if type(attempts) is not int:
+        raise TypeError(f"attempts must be a whole number, not {attempts!r}")
+    if attempts < 1:
+        raise ValueError(f"attempts must be 1 or more, not {attempts}: 1 is a call without retries")
+
+
+def _check_numbers(policy: "RetryPolicy") -> None:
+    for name in ("wait_initial", "wait_max"):
+        if not 0 <= getattr(policy, name) < inf:
+            raise ValueError(f"{name} must be a time in seconds, not {getattr(policy, name)!r}")
+    if policy.jitter not in ("full", "equal", "decorrelated", "none"):
+        raise ValueError(f"jitter must be 'full', 'equal', 'decorrelated' or 'none', not {policy.jitter!r}")
+    for name in ("deadline", "timeout"):
+        seconds = getattr(policy, name)
+        if seconds is not None and not 0 < seconds < inf:
+            raise ValueError(f"{name} must be more than 0 seconds, or None, not {seconds!r}")
+
+
+def _check_functions(policy: "RetryPolicy") -> None:
+    if policy.idempotent not in (None, True, False):
+        raise TypeError(f"idempotent must be True, False or None, not {policy.idempotent!r}")
+    for name in ("on_result", "stop", "wait"):
+        function = getattr(policy, name)
+        if function is not None and not callable(function):
+            raise TypeError(f"{name} must be a function, not {function!r}")
+    if policy.budget is not None and not callable(getattr(policy.budget, "take", None)):
+        raise TypeError(f"budget must be a RetryBudget, not {policy.budget!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +89,8 @@ class RetryPolicy:
     and it calls a function: ``policy.call(fetch, 42)``. ``retry`` and ``retrying`` are this class, under
     the names that read well in those places.
 
-    When no attempt is left, the last exception is raised as it is; the earlier ones are notes on it.
+    When no attempt is left, the last exception is raised as it is; the earlier ones are notes on it. A result
+    that *on_result* refused to the end is returned as it is.
 
     Args:
         attempts: How many attempts are made in all. The default is 3.
@@ -50,17 +98,28 @@ class RetryPolicy:
             default is 1.0.
         wait_max: Time in seconds that the waits grow to. A server that asks for more gets more. The default
             is 30.0.
-        jitter: What part of a wait is random: ``"full"``, ``"equal"`` (half of it) or ``"none"``. The default
-            is ``"full"``.
+        jitter: What part of a wait is random: ``"full"``, ``"equal"`` (half of it), ``"decorrelated"`` (up to
+            three times the last one) or ``"none"``. The default is ``"full"``.
         deadline: Time in seconds for all attempts together. A wait that would pass it is not begun; a running
             attempt is not interrupted. *None* for no limit. The default is 60.0.
+        timeout: Time in seconds for each attempt, as `timeout` keeps it. The default is no limit.
         idempotent: Whether doing it twice is harmless. *None* judges by the request that failed: a POST or
             PATCH without an idempotency key that may have been executed is not repeated, everything else is.
             The default is *None*.
         on: Which failures are retried, in place of what `classify` advises: an exception type, a
             `Category`, a regular expression (searched for in ``"TypeName: message"``; case-sensitive, so
-            write ``"(?i)try again"`` for any case), a predicate that is given the exception, or a list of
-            them. *idempotent* holds all the same. The default is to follow the advice.
+            write ``"(?i)try again"`` for any case), a predicate that is given the exception, one of
+            tenacity's ``retry_…`` objects, or a list of them. *idempotent* holds all the same. The default is
+            to follow the advice.
+        on_result: Called with what the function returned; where it says yes, the call is made again. The
+            default is to accept every result.
+        stop: In place of *attempts*: one of tenacity's ``stop_…`` objects, or a function that is given the
+            same state and tells whether to stop.
+        wait: In place of the backoff: one of tenacity's ``wait_…`` objects, or a function that is given the
+            same state and returns seconds. A server's hint stays the floor.
+        budget: A `RetryBudget`, shared by the callers of one dependency. The default is none.
+        nested: Whether a failure is retried that a retry further in has given up on: three layers of three
+            attempts would then make 27 calls. The default is *False*.
 
     Raises:
         TypeError: An argument is of the wrong type, or the parentheses of ``@retry()`` are missing.
@@ -71,36 +130,35 @@ class RetryPolicy:
     _: KW_ONLY
     wait_initial: float = 1.0
     wait_max: float = 30.0
-    jitter: Literal["full", "equal", "none"] = "full"
+    jitter: Literal["full", "equal", "decorrelated", "none"] = "full"
     deadline: float | None = 60.0
+    timeout: float | None = None
     idempotent: bool | None = None
     on: Filter | None = None
+    on_result: Callable[[Any], object] | None = None
+    stop: Callable[[Any], object] | None = None
+    wait: Callable[[Any], float] | None = None
+    budget: Tokens | None = None
+    nested: bool = False
+    conditions: tuple[Any, ...] = field(init=False, repr=False, compare=False, default=())
+    """Those of *on* that take tenacity's state."""
 
     def __post_init__(self) -> None:
-        if callable(self.attempts):
-            raise TypeError("write @retry() with parentheses: what is inside them is the policy")
-        if type(self.attempts) is not int:
-            raise TypeError(f"attempts must be a whole number, not {self.attempts!r}")
-        if self.attempts < 1:
-            raise ValueError(f"attempts must be 1 or more, not {self.attempts}: 1 is a call without retries")
-        for name in ("wait_initial", "wait_max"):
-            if not 0 <= getattr(self, name) < inf:
-                raise ValueError(f"{name} must be a time in seconds, not {getattr(self, name)!r}")
-        if self.jitter not in ("full", "equal", "none"):
-            raise ValueError(f"jitter must be 'full', 'equal' or 'none', not {self.jitter!r}")
-        if self.deadline is not None and not 0 < self.deadline < inf:
-            raise ValueError(f"deadline must be more than 0 seconds, or None, not {self.deadline!r}")
-        if self.idempotent not in (None, True, False):
-            raise TypeError(f"idempotent must be True, False or None, not {self.idempotent!r}")
+        _check_attempts(self.attempts)
+        _check_numbers(self)
+        _check_functions(self)
         if self.on is not None:
             check_filter(self.on)
+            criteria = self.on if isinstance(self.on, tuple | list) else (self.on,)
+            object.__setattr__(self, "conditions", tuple(filter(is_tenacitys_retry, criteria)))
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Return *fn* with retries: a ``def`` for a ``def``, an ``async def`` for an ``async def``.
 
         Raises:
-            TypeError: *fn* is a generator function, or no function.
+            TypeError: *fn* is a class, a generator function, or no function.
         """
+        refuse_class(fn, "retry")
         return wraps(fn)(self._bind(fn))
 
     def call(self, fn: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -111,16 +169,24 @@ class RetryPolicy:
         """
         return self._bind(fn)(*args, **kwargs)
 
-    def __iter__(self) -> Iterator["Attempt"]:
-        return _Attempts(self, sys._getframe(1))
+    def __iter__(self) -> Iterator[Attempt]:
+        return Attempts(self, sys._getframe(1))
 
-    def __aiter__(self) -> AsyncIterator["Attempt"]:
-        return _Attempts(self, sys._getframe(1))
+    def __aiter__(self) -> AsyncIterator[Attempt]:
+        return Attempts(self, sys._getframe(1))
 
     def _bind(self, fn: Callable[P, R]) -> Callable[P, R]:
-        if must_be_awaited(fn, "retry"):
-            return cast("Callable[P, R]", _awaiting(self, cast("Callable[P, Awaitable[Any]]", fn)))
-        return _blocking(self, fn)
+        awaited = must_be_awaited(fn, "retry")
+        step = fn if self.timeout is None else bounded(fn, self.timeout, awaited=awaited)
+        if awaited:
+            afn = cast("Callable[P, Awaitable[Any]]", step)
+            return cast("Callable[P, R]", _awaiting(self, afn, name_of(fn)))
+        return _blocking(self, step, name_of(fn))
+
+    @property
+    def judges_results(self) -> bool:
+        """Whether a call that returns may be made again all the same."""
+        return self.on_result is not None or any(map(judges_results, self.conditions))
 
 
 retry = RetryPolicy
@@ -144,119 +210,109 @@ def retry_call(fn: Callable[..., R], *args: Any, policy: RetryPolicy = _default,
     return policy.call(fn, *args, **kwargs)
 
 
-def _blocking(policy: RetryPolicy, fn: Callable[P, R]) -> Callable[P, R]:
+def overriding(**changes: Any) -> AbstractContextManager[None]:
+    """Change parts of every retry policy for the calls that are made inside a ``with`` block.
+
+    It holds for the thread or task of the block and the tasks that it starts::
+
+        with overriding(attempts=1):
+            sync_contacts()
+
+    Args:
+        **changes: Parameters of `RetryPolicy`, but for *timeout* and *on_result*, which are part of the
+            function.
+
+    Returns:
+        A context manager.
+
+    Raises:
+        TypeError: A parameter is unknown or cannot be overridden.
+        ValueError: A number is out of range.
+    """
+    if fixed := {"timeout", "on_result"} & changes.keys():
+        raise TypeError(f"{', '.join(sorted(fixed))} cannot be overridden: it is part of the function")
+    replace(_default, **changes)
+    return _overriding(changes)
+
+
+@contextmanager
+def _overriding(changes: dict[str, Any]) -> Iterator[None]:
+    token = overrides.set({**(overrides.get() or {}), **changes})
+    try:
+        yield
+    finally:
+        overrides.reset(token)
+
+
+def _blocking(policy: RetryPolicy, fn: Callable[P, R], target: str) -> Callable[P, R]:
     """Return *fn* with retries. Its success path is the reason why it is written by hand."""
-    timed = policy.deadline is not None
+    timed, judging = policy.deadline is not None, policy.judges_results
+    count = None if policy.budget is None else policy.budget.count
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        started = clock().monotonic() if timed else 0.0
-        try:
-            return fn(*args, **kwargs)
-        except Exception as exc:
-            course = Course(policy, name_of(fn), started)
-            wait = course.after(exc)
-            if wait is None:
-                raise
-        flow: Flow[R] = _again(course, partial(fn, *args, **kwargs), clock().sleep, wait)
+        started, before = clock().monotonic() if timed else None, given_up[0]
+        if count is not None:
+            count()
+        wait: float | None = 0.0
+        if judging:
+            course = Course(policy, target, started, before, partial(fn, *args, **kwargs))
+        else:
+            try:
+                return fn(*args, **kwargs)
+            except Exception as exc:
+                course = Course(policy, target, started, before, partial(fn, *args, **kwargs))
+                wait = course.after(exc)
+                if wait is None:
+                    raise
+        flow: Flow[R] = _again(course, call_numbered, clock().sleep, wait)
         return run(flow)
 
     return call
 
 
-def _awaiting(policy: RetryPolicy, fn: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def _awaiting(
+    policy: RetryPolicy, fn: Callable[P, Awaitable[T]], target: str
+) -> Callable[P, Coroutine[Any, Any, T]]:
     """Return *fn* with retries. Its success path is the reason why it is written by hand."""
-    timed = policy.deadline is not None
+    timed, judging = policy.deadline is not None, policy.judges_results
+    count = None if policy.budget is None else policy.budget.count
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        started = clock().monotonic() if timed else 0.0
-        try:
-            return await fn(*args, **kwargs)
-        except Exception as exc:
-            course = Course(policy, name_of(fn), started)
-            wait = course.after(exc)
-            if wait is None:
-                raise
-        flow: Flow[T] = _again(course, partial(fn, *args, **kwargs), clock().asleep, wait)
+        started, before = clock().monotonic() if timed else None, given_up[0]
+        if count is not None:
+            count()
+        wait: float | None = 0.0
+        if judging:
+            course = Course(policy, target, started, before, partial(fn, *args, **kwargs))
+        else:
+            try:
+                return await fn(*args, **kwargs)
+            except Exception as exc:
+                course = Course(policy, target, started, before, partial(fn, *args, **kwargs))
+                wait = course.after(exc)
+                if wait is None:
+                    raise
+        flow: Flow[T] = _again(course, acall_numbered, clock().asleep, wait)
         return await arun(flow)
 
     return call
 
 
-def _again(course: Course, step: Callable[[], Any], sleep: Callable[[float], Any], wait: float) -> Flow[Any]:
-    """Wait and repeat *step* until it succeeds or no attempt is left."""
+def _again(
+    course: Course, perform: Callable[..., Any], sleep: Callable[[float], Any], wait: float | None
+) -> Flow[Any]:
+    """Wait and repeat the call until its result is accepted or no attempt is left."""
     while True:
         if wait:
             yield partial(sleep, wait)
         try:
-            return (yield step)
+            result = yield partial(perform, course.attempt, course.call)
         except Exception as exc:
             next_wait = course.after(exc)
             if next_wait is None:
                 raise
-            wait = next_wait
-
-
-class Attempt:
-    """One attempt of a block: a context manager that keeps back a failure after which another one follows.
-
-    Attributes:
-        number: The number of the attempt, from 1.
-    """
-
-    __slots__ = ("_course", "_wait", "number")
-
-    def __init__(self, course: Course) -> None:
-        self.number = course.attempt
-        self._course = course
-        self._wait: float | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        if isinstance(exc, Exception):
-            self._wait = self._course.after(exc)
-        return self._wait is not None
-
-
-class _Attempts:
-    """The attempts of one block, blocking and awaiting; it ends when an attempt does not fail."""
-
-    __slots__ = ("_attempt", "_course")
-
-    def __init__(self, policy: RetryPolicy, caller: FrameType) -> None:
-        target = f"{caller.f_globals.get('__name__')}.{caller.f_code.co_qualname}"
-        self._course = Course(policy, target, clock().monotonic())
-        self._attempt: Attempt | None = None
-
-    def __iter__(self) -> "_Attempts":
-        return self
-
-    def __aiter__(self) -> "_Attempts":
-        return self
-
-    def __next__(self) -> Attempt:
-        wait = self._wait_before()
-        if wait is None:
-            raise StopIteration
-        if wait:
-            clock().sleep(wait)
-        return self._begin()
-
-    async def __anext__(self) -> Attempt:
-        wait = self._wait_before()
-        if wait is None:
-            raise StopAsyncIteration
-        if wait:
-            await clock().asleep(wait)
-        return self._begin()
-
-    def _wait_before(self) -> float | None:
-        """Return the seconds before the next attempt; *None* if there is none."""
-        return self._attempt._wait if self._attempt else 0.0
-
-    def _begin(self) -> Attempt:
-        self._attempt = Attempt(self._course)
-        return self._attempt
+        else:
+            next_wait = course.after_result(result)
+            if next_wait is None:
+                return result
+        wait = next_wait
