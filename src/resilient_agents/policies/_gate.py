@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import partial, wraps
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar, cast
 
 from resilient_agents._clock import clock
 from resilient_agents._flow import Flow, arun, run
@@ -129,9 +129,11 @@ class Gate(ABC):
     """A policy that each call passes on its way in and on its way out.
 
     Attributes:
+        kind: What kind of policy it is, in one word.
         name: What events and messages call it.
     """
 
+    kind: ClassVar[str]
     name: str = ""
 
     @abstractmethod
@@ -162,6 +164,10 @@ class Gate(ABC):
             exc: What it raised, or *None*. What is no `Exception`, as a cancellation, says nothing about the
                 call's target: the permit is given back and nothing is counted.
         """
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Return what it does, as a clause: ``"at most 20 calls at a time"``."""
 
     def __call__(self, fn: Callable[P, R]) -> Callable[P, R]:
         """Return *fn* such that each call passes here: a ``def`` or an ``async def``, like *fn*.

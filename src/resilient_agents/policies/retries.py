@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial, wraps
 from math import inf
-from typing import Any, Literal, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, cast
 
 from resilient_agents._clock import clock
 from resilient_agents._flow import Flow, arun, run
@@ -126,6 +126,8 @@ class RetryPolicy:
         ValueError: A number is out of range, or a regular expression cannot be read.
     """
 
+    kind: ClassVar[str] = "retry"
+
     attempts: int = 3
     _: KW_ONLY
     wait_initial: float = 1.0
@@ -168,6 +170,22 @@ class RetryPolicy:
             What *fn* returns; for an ``async def``, an awaitable of it.
         """
         return self._bind(fn)(*args, **kwargs)
+
+    def describe(self) -> str:
+        """Return what it does, as a clause."""
+        stop = "attempts until *stop* says so" if self.stop else f"up to {self.attempts} attempts"
+        wait = "as *wait* says"
+        if self.wait is None:
+            wait = f"{self.wait_initial:g} s and doubling to {self.wait_max:g} s, {self.jitter} jitter"
+        limits = [
+            f"{seconds:g} s for {what}"
+            for seconds, what in ((self.timeout, "each"), (self.deadline, "all of them"))
+            if seconds is not None
+        ]
+        budget = " and within a budget" if self.budget else ""
+        return f"{stop} with waits between them ({wait}; a server's hint is the floor)" + (
+            f", {' and '.join(limits)}{budget}" if limits else budget
+        )
 
     def __iter__(self) -> Iterator[Attempt]:
         return Attempts(self, sys._getframe(1))

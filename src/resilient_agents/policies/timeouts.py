@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import ClassVar, ParamSpec, TypeVar
 
 from resilient_agents.policies._deadline import bounded, check, deadline, remaining
 from resilient_agents.policies._functions import must_be_awaited, refuse_class
@@ -35,6 +35,8 @@ class Timeout:
         ValueError: *seconds* is negative or not a number.
     """
 
+    kind: ClassVar[str] = "timeout"
+
     seconds: float
 
     def __post_init__(self) -> None:
@@ -46,6 +48,10 @@ class Timeout:
         """Return *fn* with the limit: a ``def`` for a ``def``, an ``async def`` for an ``async def``."""
         refuse_class(fn, "timeout")
         return bounded(fn, self.seconds, awaited=must_be_awaited(fn, "timeout"))
+
+    def describe(self) -> str:
+        """Return what it does, as a clause."""
+        return f"a time limit of {self.seconds:g} s for everything below"
 
 
 timeout = Timeout
