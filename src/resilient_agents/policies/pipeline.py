@@ -66,7 +66,7 @@ class Pipeline:
     """
 
     def __init__(self, name: str, *policies: Policy) -> None:
-        if not isinstance(name, str) or not name:
+        if type(name) is not str or not name:
             raise ConfigurationError('a pipeline begins with its name: Pipeline("kommo", timeout(30), …)')
         self.name = name
         self._slots: WeakSet[_Slot] = WeakSet()
@@ -145,11 +145,11 @@ class Pipeline:
         if not policies:
             raise ConfigurationError(f"pipeline {self.name!r} has no policies: it would do nothing")
         for policy in policies:
-            if isinstance(policy, type) or not (callable(policy) and hasattr(policy, "describe")):
-                what = policy.__name__ if isinstance(policy, type) else type(policy).__name__
+            kind = policy if isinstance(policy, type) else type(policy)
+            if kind is policy or not hasattr(policy, "describe"):
                 raise ConfigurationError(
                     f"pipeline {self.name!r} is made of policies such as timeout(30) or CircuitBreaker(), "
-                    f"and this is {what}"
+                    f"and this is {kind.__qualname__}"
                 )
         wrong, doubtful = objections(policies)
         if wrong:
