@@ -89,7 +89,7 @@ async def test_every_use(clock: FakeClock) -> None:
     assert not inspect.iscoroutinefunction(call)
 
 
-async def test_failures_are_heard_of() -> None:
+async def test_failures_are_heard_of(clock: FakeClock) -> None:
     """What a call raises reaches the gate and the caller, cancellation and Ctrl-C too."""
     gate = Turnstile()
     for failure in (Unreachable(), KeyboardInterrupt(), asyncio.CancelledError()):
