@@ -39,6 +39,12 @@ def breaker(key: str) -> CircuitBreaker:
 class Turnstile(Gate):
     """Lets everybody wait a second, and hears how it went."""
 
+    kind = "turnstile"
+
+    def describe(self) -> str:
+        """Say what it does."""
+        return "a turnstile"
+
     def __init__(self, key: object) -> None:
         self.heard: list[BaseException | None] = []
 

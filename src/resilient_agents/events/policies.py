@@ -214,11 +214,11 @@ class FaultInjected(Event):
 
     Attributes:
         target: Qualified name of the function.
-        kind: ``"latency"`` or ``"error"``.
+        fault: ``"latency"`` or ``"error"``.
     """
 
     target: str
-    kind: str
+    fault: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

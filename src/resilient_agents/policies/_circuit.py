@@ -40,6 +40,8 @@ class Circuit(Gate):
         settings: What the user said.
     """
 
+    kind = "breaker"
+
     def __init__(self, settings: Settings) -> None:
         self.name = settings.name
         self._settings = settings

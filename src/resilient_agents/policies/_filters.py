@@ -13,12 +13,15 @@ Filter: TypeAlias = Criterion | tuple[Criterion, ...] | list[Criterion]
 ``"TypeName: message"``), a predicate that is given the exception; or several of them."""
 
 
-def check_filter(on: Any, *, parameter: str = "on") -> None:
+def check_filter(
+    on: Any, parameter: str = "on", reason: str = "cancellation and Ctrl-C are never caught"
+) -> None:
     """Refuse what can be no filter, while the person who wrote it is looking.
 
     Args:
         on: What was handed in.
         parameter: What the caller calls it, for the message. The default is ``"on"``.
+        reason: Why it cannot hold what is no `Exception`, for the message.
 
     Raises:
         TypeError: It is none of the things that a filter can be.
@@ -33,7 +36,7 @@ def check_filter(on: Any, *, parameter: str = "on") -> None:
         elif isinstance(criterion, type) and not issubclass(criterion, Exception):
             raise TypeError(
                 f"{parameter}= cannot hold {criterion.__qualname__}: it takes subclasses of Exception; "
-                "cancellation and Ctrl-C are never caught"
+                f"{reason}"
             )
         elif not (isinstance(criterion, re.Pattern) or callable(criterion)):
             raise TypeError(

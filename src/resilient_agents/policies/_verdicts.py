@@ -6,12 +6,11 @@ from resilient_agents.errors import (
     BulkheadFull,
     Category,
     CircuitOpen,
-    Failure,
+    DeadlineExceeded,
     LimitReached,
     Origin,
     classify,
 )
-from resilient_agents.policies._deadline import remaining
 from resilient_agents.policies._filters import Filter, matches
 from resilient_agents.policies._windows import FAILED, OK
 
@@ -19,7 +18,7 @@ NOTHING = 4
 """The call says nothing about its target."""
 
 _NOT_SENT = (CircuitOpen, LimitReached, BulkheadFull)
-_NOT_SENT_CODES = {kind.code for kind in _NOT_SENT}
+_NOT_SENT_CODES = {kind.code for kind in (*_NOT_SENT, DeadlineExceeded)}
 _broken: set[int] = set()
 _log = logging.getLogger("resilient_agents.policies")
 
@@ -44,27 +43,15 @@ def verdict(exc: BaseException, counts: Filter | None) -> int:
 
 def _verdict(exc: Exception, counts: Filter | None) -> int:
     failure = classify(exc)
-    cut_off = _cut_off(exc, failure)
-    if failure.code in _NOT_SENT_CODES or (failure.code == "external.deadline" and not cut_off):
+    if failure.code in _NOT_SENT_CODES:
         return NOTHING
+    cut_off = failure.code == "external.timeout"  # by a time limit around the target, all of which it had
     if counts is not None:
-        targets_own = matches(counts, exc, failure)
+        at_fault = matches(counts, exc, failure)
     else:
-        targets_own = failure.category is Category.EXTERNAL and (
-            cut_off or failure.origin is Origin.DEPENDENCY
-        )
-    if targets_own:
+        theirs = failure.origin is Origin.DEPENDENCY or cut_off
+        at_fault = failure.category is Category.EXTERNAL and theirs
+    if at_fault:
         return FAILED
-    silent = failure.category is Category.INTERNAL or failure.origin is Origin.SELF
-    return NOTHING if silent and not cut_off else OK
-
-
-def _cut_off(exc: Exception, failure: Failure) -> bool:
-    """Tell whether a `timeout` around the target cut the call off, and our own callers had time left.
-
-    The target had its time then and did not answer in it. Where the deadline of our callers was up, nothing
-    is known: they may have come late.
-    """
-    return (
-        failure.code == "external.deadline" and isinstance(exc.__cause__, TimeoutError) and remaining() != 0
-    )
+    silent = failure.category is Category.INTERNAL or (failure.origin is Origin.SELF and not cut_off)
+    return NOTHING if silent else OK

@@ -125,6 +125,21 @@ class CircuitBreaker(Circuit):
     def __repr__(self) -> str:
         return f"CircuitBreaker(name={self.name!r})"
 
+    def describe(self) -> str:
+        """Return what it does, as a clause."""
+        settings = self._settings
+        window = f"the last {settings.window} calls"
+        if settings.window_seconds is not None:
+            window = f"the calls of the last {settings.window_seconds:g} s"
+        slow = ""
+        if settings.slow_call is not None:
+            slow = f", or {settings.slow_rate:.0%} took {settings.slow_call:g} s or more"
+        verb = "refuses calls" if self._enforced else "says that it would refuse calls"
+        return (
+            f"a circuit breaker that {verb} for {settings.open_for:g} s when {settings.failure_rate:.0%} of "
+            f"{window} failed{slow}, and then probes with {settings.probes}"
+        )
+
     @property
     def state(self) -> str:
         """The state: ``"closed"``, ``"open"`` or ``"half_open"``. It is open until the first probe begins."""

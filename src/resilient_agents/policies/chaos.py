@@ -99,11 +99,11 @@ class Chaos:
         if not enabled:
             return
         if late < self._latency_rate:
-            events.emit(events.FaultInjected, target=target, kind="latency")
+            events.emit(events.FaultInjected, target=target, fault="latency")
             left = remaining()
             yield partial(waiting.sleep, wait if left is None else min(wait, left))
             if left is not None and wait >= left:
                 raise DeadlineExceeded(f"{target} was made {wait:g} s late on purpose: its time was up")
         if fails < self._error_rate:
-            events.emit(events.FaultInjected, target=target, kind="error")
+            events.emit(events.FaultInjected, target=target, fault="error")
             raise self._error()

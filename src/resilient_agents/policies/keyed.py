@@ -94,6 +94,11 @@ class PerKey(Generic[G]):
     def __repr__(self) -> str:
         return f"PerKey(key={self._key!r}, limit={self.limit}, name={self.name!r})"
 
+    def describe(self) -> str:
+        """Return what it does, as a clause."""
+        key = self._key if isinstance(self._key, str) else "its arguments"
+        return f"one policy for each {key}, {self.limit} at most"
+
     def __getitem__(self, key: Hashable) -> G:
         """Return the policy of *key*; it is made if there is none."""
         return self._place(key, calls=0).gate
