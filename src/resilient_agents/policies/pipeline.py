@@ -155,7 +155,7 @@ class Pipeline:
         if wrong:
             raise ConfigurationError(f"pipeline {self.name!r} cannot work: {wrong[0]}")
         for objection in doubtful:
-            warnings.warn(f"pipeline {self.name!r}: {objection}", PolicyOrderWarning, stacklevel=4)
+            warnings.warn(f"pipeline {self.name!r}: {objection}", PolicyOrderWarning, stacklevel=3)
         for policy in policies:
             if isinstance(policy, Gate) and not policy.name:
                 policy.name = self.name

@@ -173,19 +173,19 @@ class RetryPolicy:
 
     def describe(self) -> str:
         """Return what it does, as a clause."""
-        stop = "attempts until *stop* says so" if self.stop else f"up to {self.attempts} attempts"
-        wait = "as *wait* says"
+        wait = "waits as *wait* says"
         if self.wait is None:
-            wait = f"{self.wait_initial:g} s and doubling to {self.wait_max:g} s, {self.jitter} jitter"
-        limits = [
-            f"{seconds:g} s for {what}"
-            for seconds, what in ((self.timeout, "each"), (self.deadline, "all of them"))
-            if seconds is not None
+            wait = (
+                f"waits of {self.wait_initial:g} s and doubling to {self.wait_max:g} s, {self.jitter} jitter"
+            )
+        parts = [
+            "attempts until *stop* says so" if self.stop else f"up to {self.attempts} attempts",
+            f"{wait}, no less than a server asks for",
+            f"{self.timeout:g} s for each" if self.timeout else "",
+            f"{self.deadline:g} s for all of them" if self.deadline else "",
+            "within a budget" if self.budget else "",
         ]
-        budget = " and within a budget" if self.budget else ""
-        return f"{stop} with waits between them ({wait}; a server's hint is the floor)" + (
-            f", {' and '.join(limits)}{budget}" if limits else budget
-        )
+        return ", ".join(filter(None, parts))
 
     def __iter__(self) -> Iterator[Attempt]:
         return Attempts(self, sys._getframe(1))
