@@ -199,12 +199,15 @@ def test_explanation() -> None:
         Chaos(error_rate=0.1),
     )
 
+    retry = (
+        "3. up to 3 attempts, waits of 1 s and doubling to 30 s, full jitter, no less than a server asks "
+        "for, 5 s for each, 60 s for all of them, within a budget"
+    )
     assert [
         "A call through 'crm' passes, in this order:",
         "1. after failures that are not our own, a default instead",
         "2. a time limit of 30 s for everything below",
-        "3. up to 3 attempts, waits of 1 s and doubling to 30 s, full jitter, no less than a server asks for, "
-        "5 s for each, 60 s for all of them, within a budget",
+        retry,
         "4. up to 1 more of the same call beside one that takes longer than 0.5 s",
         "5. one policy for each {host}, 1000 at most",
         "6. at most 7 starts in any 1 s, 2 at the same moment; a call waits for its start",

@@ -23,7 +23,7 @@ from resilient_agents.policies._gate import BLOCKING
 from resilient_agents.policies._redis import LONGEST_PAUSE, Link
 from resilient_agents.policies._redis_window import SharedWindow, Turn
 from resilient_agents.policies._shared import SharedView
-from resilient_agents.policies._waits import collected
+from resilient_agents.policies._waits import report
 from resilient_agents.policies._window import Window
 from resilient_agents.policies.redis import RedisRateLimiter, RedisState
 from resilient_agents.testing import FakeClock
@@ -217,7 +217,7 @@ def test_keys_expire(steady: Server) -> None:
 
 async def test_waits_for_its_turn(steady: Server, clock: FakeClock) -> None:
     """A call that cannot start at once waits, is told of, and then starts; the threads and tasks alike."""
-    limiter, waits = limiter_on(steady.url, per=100.0), collected.set([])
+    limiter = limiter_on(steady.url, per=100.0)
 
     @limiter
     def fetch(number: int) -> int:
@@ -227,7 +227,7 @@ async def test_waits_for_its_turn(steady: Server, clock: FakeClock) -> None:
     async def afetch(number: int) -> int:
         return number
 
-    with heard(events.CallWaited) as told:
+    with heard(events.CallWaited) as told, report() as noted:
         assert 1 == fetch(1)
         assert 2 == await afetch(2)
         await limiter.aacquire()
@@ -236,9 +236,7 @@ async def test_waits_for_its_turn(steady: Server, clock: FakeClock) -> None:
     assert [100, 200, 300] == pytest.approx(clock.sleeps, abs=2)
     assert [("limiter", limiter.key, "rate")] * 3 == [(e.policy, e.name, e.dictated_by) for e in told]
     assert clock.sleeps == [event.seconds for event in told]
-    noted = collected.get() or []
-    assert [("limiter", "rate")] * 3 == [(wait.policy, wait.dictated_by) for wait in noted]
-    collected.reset(waits)
+    assert [("limiter", "rate")] * 3 == [(wait.policy, wait.dictated_by) for wait in noted.waits]
 
 
 def test_block(steady: Server, clock: FakeClock) -> None:

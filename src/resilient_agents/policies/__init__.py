@@ -5,6 +5,7 @@
 - `breaker`: leave a target alone that fails too often.
 - `limiter`: never more than so many starts in any stretch of time.
 - `bulkhead`: never more than so many calls at a time; `adaptive`: as many as the target can take.
+- `redis`: what several processes decide together.
 - `keyed`: one of these for each host or tenant.
 - `hedge`: ask once more beside a call that takes long.
 - `fallback`: what the caller gets instead.
@@ -23,6 +24,7 @@ from resilient_agents.policies.hedge import Hedge, hedge
 from resilient_agents.policies.keyed import PerKey
 from resilient_agents.policies.limiter import RateLimiter
 from resilient_agents.policies.pipeline import Pipeline, PolicyOrderWarning
+from resilient_agents.policies.redis import RedisRateLimiter, RedisState
 from resilient_agents.policies.retries import (
     RetryPolicy,
     attempt_number,
@@ -46,6 +48,8 @@ __all__ = [
     "Pipeline",
     "PolicyOrderWarning",
     "RateLimiter",
+    "RedisRateLimiter",
+    "RedisState",
     "Report",
     "RetryBudget",
     "RetryPolicy",

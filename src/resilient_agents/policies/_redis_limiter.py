@@ -55,6 +55,8 @@ class RedisRateLimiter(Gate):
         ValueError: A parameter is out of range, or the address cannot be read.
     """
 
+    kind = "limiter"
+
     def __init__(
         self,
         limit: int,
@@ -92,6 +94,14 @@ class RedisRateLimiter(Gate):
 
     def __repr__(self) -> str:
         return f"RedisRateLimiter({self.limit}, per={self.per}, key={self.key!r})"
+
+    def describe(self) -> str:
+        """Return what it does, as a clause."""
+        wait = "waits for its start" if self.max_wait is None else f"waits {self.max_wait:g} s for its start"
+        return (
+            f"at most {self.limit} starts in any {self.per:g} s, in all processes together; a call {wait}, "
+            f"and while Redis does not answer {self.local_limit} are for this process"
+        )
 
     def acquire(self) -> None:
         """Block the thread until it may start.
