@@ -32,6 +32,7 @@ FLOORS = {
     "deadletter": 2,
     "crm": 3,
     "cli": 4,
+    "integrations": 4,
     "testing": 4,
 }
 STDLIB_ONLY = 2
