@@ -6,11 +6,11 @@ General layout, from the ground up; a floor imports only from the floors below i
 
 - floor 0, truths: `_flow` (perform a decision, blocking or awaiting), `_clock`, `_extras`, `errors` (one
   decision about each failure), `events` (what the library says happened), `redaction`
-- floor 1, policies: `policies.retries`, `policies.timeouts`, `policies.limiter`
+- floor 1, policies: `policies`, one strategy a module, and `policies.pipeline`, which composes them
 - floor 2, things that remember: `deadletter` (work that must arrive, and the proof that it did)
 - floor 3, the outside world: `crm.kommo`
-- floor 4, doors to other people's software: `cli` (the `resilient-agents` command), `testing` (doubles
-  for your tests and ours: a clock, a whole Kommo)
+- floor 4, doors to other people's software: `integrations` (one file a library), `cli` (the
+  `resilient-agents` command), `testing` (doubles for your tests and ours: a clock, a whole Kommo)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,19 @@ if TYPE_CHECKING:
     from resilient_agents.deadletter import DeadLetterQueue, Delivered, Queued, Replayer
     from resilient_agents.errors import ApiError, Category, Failure, ValidationFailed, classify
     from resilient_agents.policies import (
+        AdaptiveConcurrency,
+        Bulkhead,
+        Chaos,
+        CircuitBreaker,
+        PerKey,
+        Pipeline,
         RateLimiter,
+        RetryBudget,
         RetryPolicy,
         deadline,
+        degrade,
+        fallback,
+        hedge,
         retry,
         retry_call,
         retrying,
@@ -32,18 +42,28 @@ if TYPE_CHECKING:
     )
 
 _DOORS = {
+    "AdaptiveConcurrency": "policies",
     "ApiError": "errors",
+    "Bulkhead": "policies",
     "Category": "errors",
+    "Chaos": "policies",
+    "CircuitBreaker": "policies",
     "DeadLetterQueue": "deadletter",
     "Delivered": "deadletter",
     "Failure": "errors",
+    "PerKey": "policies",
+    "Pipeline": "policies",
     "Queued": "deadletter",
     "RateLimiter": "policies",
     "Replayer": "deadletter",
+    "RetryBudget": "policies",
     "RetryPolicy": "policies",
     "ValidationFailed": "errors",
     "classify": "errors",
     "deadline": "policies",
+    "degrade": "policies",
+    "fallback": "policies",
+    "hedge": "policies",
     "retry": "policies",
     "retry_call": "policies",
     "retrying": "policies",
@@ -52,18 +72,28 @@ _DOORS = {
 }
 
 __all__ = [
+    "AdaptiveConcurrency",
     "ApiError",
+    "Bulkhead",
     "Category",
+    "Chaos",
+    "CircuitBreaker",
     "DeadLetterQueue",
     "Delivered",
     "Failure",
+    "PerKey",
+    "Pipeline",
     "Queued",
     "RateLimiter",
     "Replayer",
+    "RetryBudget",
     "RetryPolicy",
     "ValidationFailed",
     "classify",
     "deadline",
+    "degrade",
+    "fallback",
+    "hedge",
     "retry",
     "retry_call",
     "retrying",

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -236,3 +237,51 @@ async def test_cancellation_from_outside_passes() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_call_that_waits_more_than_once() -> None:
+    """A call is awaited step by step: what it waits for answers, or fails, inside of it."""
+    loop = asyncio.get_running_loop()
+    first, second, third = (loop.create_future() for _ in range(3))
+
+    @timeout(30)
+    async def call() -> list[object]:
+        answers: list[object] = [await first]
+        try:
+            await second
+        except KeyError as exc:
+            answers.append(exc)
+        answers.append(await third)
+        return answers
+
+    task = asyncio.ensure_future(call())
+    failure = KeyError()
+    steps: list[tuple[Any, Any]] = [
+        (first.set_result, 1),
+        (second.set_exception, failure),
+        (third.set_result, 3),
+    ]
+    for settle, answer in steps:
+        await asyncio.sleep(0)
+        settle(answer)
+
+    assert [1, failure, 3] == await task
+
+
+async def test_call_that_is_left_behind() -> None:
+    """A call that nobody awaits to its end is closed, and cleans up."""
+    cleaned = []
+
+    @timeout(30)
+    async def call() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append(remaining() is not None)
+
+    coroutine: Any = call()
+    coroutine.send(None)
+    coroutine.close()
+
+    assert [True] == cleaned
+    assert remaining() is None

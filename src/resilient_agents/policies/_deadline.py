@@ -1,9 +1,9 @@
 """The ambient deadline: one end that everything below obeys."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import ContextVar, Token
-from functools import wraps
-from types import TracebackType
+from functools import partial, wraps
+from types import TracebackType, coroutine
 from typing import Any, ParamSpec, TypeVar, cast
 
 from resilient_agents._clock import clock
@@ -70,9 +70,11 @@ def check() -> None:
         DeadlineExceeded: The deadline in force has passed.
     """
     if remaining() == 0:
-        raise DeadlineExceeded(
-            "the deadline passed before the work was done: give it more time, or less to do"
-        )
+        raise _passed()
+
+
+def _passed() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed before the work was done: give it more time, or less to do")
 
 
 def bounded(fn: Callable[P, R], seconds: float, *, awaited: bool) -> Callable[P, R]:
@@ -88,11 +90,28 @@ def bounded(fn: Callable[P, R], seconds: float, *, awaited: bool) -> Callable[P,
 
     @wraps(fn)
     def timed(*args: P.args, **kwargs: P.kwargs) -> R:
-        with deadline(seconds):
-            check()
+        token = _end.set(_nearest_end(seconds))
+        try:
             return fn(*args, **kwargs)
+        finally:
+            _end.reset(token)
 
     return timed
+
+
+def _nearest_end(seconds: float) -> float:
+    """Return when *seconds* from now are up, or the deadline in force, whichever is earlier.
+
+    Raises:
+        DeadlineExceeded: There is no time left to begin.
+    """
+    now, outer = clock().monotonic(), _end.get()
+    end = now + seconds
+    if outer is not None and outer < end:
+        end = outer
+    if end <= now:
+        raise _passed()
+    return end
 
 
 def _cancelled(fn: Callable[P, Awaitable[Any]], seconds: float) -> Callable[P, Awaitable[Any]]:
@@ -100,26 +119,66 @@ def _cancelled(fn: Callable[P, Awaitable[Any]], seconds: float) -> Callable[P, A
 
     @wraps(fn)
     async def timed(*args: P.args, **kwargs: P.kwargs) -> Any:
-        import asyncio
-
-        outer = remaining()
-        with deadline(seconds):
-            check()
-            limit = asyncio.timeout(remaining())
+        outer = _end.get()
+        end = _nearest_end(seconds)
+        token = _end.set(end)
+        try:
+            steps = fn(*args, **kwargs).__await__()
             try:
-                async with limit:
-                    return await fn(*args, **kwargs)
-            except TimeoutError as exc:
-                if not limit.expired():
-                    raise
-                raise _out_of_time(fn, seconds, outer) from exc
+                # A call that never waits needs no timer, which would cost ten times as much as all else here.
+                pending = next(steps)
+            except StopIteration as done:
+                return done.value
+            return await _until(end, fn, seconds if end != outer else None, _rest(steps, pending))
+        finally:
+            _end.reset(token)
 
     return timed
 
 
-def _out_of_time(fn: Callable[..., Any], seconds: float, outer: float | None) -> DeadlineExceeded:
+async def _until(end: float, fn: Callable[..., Any], seconds: float | None, rest: Awaitable[Any]) -> Any:
+    """Await *rest*, and cancel it at *end*.
+
+    Args:
+        end: When the time is up, on the monotonic clock.
+        fn: The function, for messages.
+        seconds: The limit, where it is the function's own.
+        rest: What is left of the call.
+    """
+    import asyncio
+
+    limit = asyncio.timeout(max(0.0, end - clock().monotonic()))
+    try:
+        async with limit:
+            return await rest
+    except TimeoutError as exc:
+        if not limit.expired():
+            raise
+        raise _out_of_time(fn, seconds) from exc
+
+
+@coroutine
+def _rest(steps: Generator[Any, Any, R], pending: Any) -> Generator[Any, Any, R]:
+    """Go on with a coroutine whose first step was made already: it waits for *pending*."""
+    while True:
+        try:
+            answer = yield pending
+        except GeneratorExit:
+            steps.close()
+            raise
+        except BaseException as exc:
+            step = partial(steps.throw, exc)
+        else:
+            step = partial(steps.send, answer)
+        try:
+            pending = step()
+        except StopIteration as done:
+            return cast("R", done.value)
+
+
+def _out_of_time(fn: Callable[..., Any], seconds: float | None) -> DeadlineExceeded:
     """Say whose time was up: a call that used all of its own was slow; one under a deadline may not be."""
-    if outer is not None and outer < seconds:
+    if seconds is None:
         return DeadlineExceeded(f"{name_of(fn)} was cancelled: its time was up")
     detail = f"{name_of(fn)} was cancelled: its time was up after {seconds:g} s"
     return DeadlineExceeded(detail, code="external.timeout")
