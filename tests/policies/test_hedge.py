@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from resilient_agents import deadline, events
 from resilient_agents.errors import Unreachable, ValidationFailed
 from resilient_agents.policies.budget import RetryBudget
-from resilient_agents.policies.hedge import ENOUGH, Hedge, hedge
+from resilient_agents.policies.hedges import ENOUGH, Hedge, hedge
 from resilient_agents.testing import FakeClock
 
 SOON = 0.002

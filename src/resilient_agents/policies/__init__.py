@@ -7,8 +7,8 @@
 - `bulkhead`: never more than so many calls at a time; `adaptive`: as many as the target can take.
 - `redis`: what several processes decide together.
 - `keyed`: one of these for each host or tenant.
-- `hedge`: ask once more beside a call that takes long.
-- `fallback`: what the caller gets instead.
+- `hedges`: ask once more beside a call that takes long.
+- `fallbacks`: what the caller gets instead.
 - `chaos`: faults on purpose.
 - `pipeline`: all of them in one, in an order that makes sense.
 """
@@ -19,8 +19,8 @@ from resilient_agents.policies.breaker import BreakerStats, CircuitBreaker
 from resilient_agents.policies.budget import RetryBudget
 from resilient_agents.policies.bulkhead import Bulkhead
 from resilient_agents.policies.chaos import Chaos
-from resilient_agents.policies.fallback import Fallback, degrade, fallback
-from resilient_agents.policies.hedge import Hedge, hedge
+from resilient_agents.policies.fallbacks import Fallback, degrade, fallback
+from resilient_agents.policies.hedges import Hedge, hedge
 from resilient_agents.policies.keyed import PerKey
 from resilient_agents.policies.limiter import RateLimiter
 from resilient_agents.policies.pipeline import Pipeline, PolicyOrderWarning
