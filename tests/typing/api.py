@@ -3,12 +3,22 @@
 from typing import assert_type
 
 from resilient_agents import (
+    AdaptiveConcurrency,
+    Bulkhead,
+    Chaos,
+    CircuitBreaker,
     DeadLetterQueue,
     Delivered,
+    PerKey,
+    Pipeline,
     Queued,
     RateLimiter,
+    RetryBudget,
     RetryPolicy,
     deadline,
+    degrade,
+    fallback,
+    hedge,
     retry,
     retry_call,
     retrying,
@@ -16,7 +26,7 @@ from resilient_agents import (
     timeout,
 )
 from resilient_agents.errors import Category
-from resilient_agents.policies import check, remaining
+from resilient_agents.policies import BreakerStats, Report, check, remaining, report
 
 
 @retry()
@@ -45,6 +55,33 @@ def stacked(number: int) -> str:
     return str(number)
 
 
+@fallback("nobody")
+@hedge(0.5, budget=RetryBudget())
+@PerKey(lambda number: CircuitBreaker(name=str(number)), key="{number}")
+@Bulkhead(20)
+@AdaptiveConcurrency()
+@Chaos()
+async def guarded(number: int) -> str:
+    """Be awaited behind everything."""
+    return str(number)
+
+
+crm = Pipeline("crm", timeout(30), RetryPolicy(3), CircuitBreaker(), RateLimiter(7), Bulkhead(20))
+
+
+@degrade(default="nobody")
+@crm
+def composed(number: int, *, deep: bool = False) -> str:
+    """Be called behind a pipeline."""
+    return f"{number}{deep}"
+
+
+@crm
+async def acomposed(number: int) -> str:
+    """Be awaited behind a pipeline."""
+    return str(number)
+
+
 class Contacts:
     """Have methods."""
 
@@ -65,6 +102,9 @@ async def signatures_are_kept() -> None:
     assert_type(await fetch(1), str)
     assert_type(await fetch_in_time(1), str)
     assert_type(stacked(1), str)
+    assert_type(await guarded(1), str)
+    assert_type(composed(1, deep=True), str)
+    assert_type(await acomposed(1), str)
     assert_type(Contacts().count("Riga"), int)
     assert_type(await Contacts().fetch(1), str)
 
@@ -73,6 +113,9 @@ async def wrong_calls_are_found() -> None:
     """Wrong arguments of decorated functions are errors, as they were before."""
     count(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     count("Riga", 5)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    composed("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await guarded("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await crm.call(fetch, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await fetch("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Contacts().count(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     RetryPolicy().call(count, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -84,6 +127,8 @@ async def calls() -> None:
     assert_type(await retry_call(fetch, 1), str)
     assert_type(RetryPolicy().call(count, "Riga", limit=5), int)
     assert_type(await RetryPolicy().call(fetch, 1), str)
+    assert_type(crm.call(count, "Riga"), int)
+    assert_type(await crm.call(fetch, 1), str)
 
 
 async def blocks() -> None:
@@ -103,6 +148,18 @@ def limiter() -> None:
     """A limiter tells how long to wait, or whether there is no need to."""
     assert_type(RateLimiter(7).reserve(), float)
     assert_type(RateLimiter(7).try_acquire(), bool)
+
+
+async def gates() -> None:
+    """Gates are blocks too, and tell what they know."""
+    with CircuitBreaker() as breaker, Bulkhead(20) as bulkhead:
+        assert_type(breaker.stats(), BreakerStats)
+        assert_type(bulkhead.running, int)
+    async with RateLimiter(7) as limiter:
+        assert_type(limiter, RateLimiter)
+    assert_type(PerKey(lambda host: CircuitBreaker(), key="{host}")["crm.test"], CircuitBreaker)
+    with report() as told:
+        assert_type(told, Report)
 
 
 def policies() -> None:
