@@ -94,9 +94,8 @@ class Service:
         with Path(f"{self.database}-lock").open("w") as lock:
             while True:
                 process.send_signal(signal.SIGSTOP)
-                os.waitid(
-                    os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT
-                )  # until the last of its threads stands still
+                # Until the last of its threads stands still.
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
