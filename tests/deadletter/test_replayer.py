@@ -631,6 +631,7 @@ def say(*words):  # a line in one piece: a signal handler and a thread may speak
     os.write(1, (" ".join(words) + "\\n").encode())
 
 signal.signal(signal.SIGTERM, lambda *_: say("our own handler"))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 queue = DeadLetterQueue(sys.argv[1])
 
 @queue.handler("t")
