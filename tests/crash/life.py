@@ -69,10 +69,12 @@ def main(database: str, url: str, first: int, mode: str) -> None:
         if mode == "drain":
             worker = threading.Thread(target=replayer.run)
             worker.start()
-            while queue.stats().waiting:
-                worker.join(0.05)
-            replayer.stop()
-            worker.join()
+            try:
+                while queue.stats().waiting:
+                    worker.join(0.05)
+            finally:
+                replayer.stop()
+                worker.join()
             return
         if mode == "dies-accepted":
             events.subscribe(events.EntryAccepted)(die)

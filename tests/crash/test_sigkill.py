@@ -2,6 +2,7 @@
 
 import fcntl
 import math
+import os
 import random
 import signal
 import subprocess
@@ -93,6 +94,8 @@ class Service:
         with Path(f"{self.database}-lock").open("w") as lock:
             while True:
                 process.send_signal(signal.SIGSTOP)
+                # Until the last of its threads stands still.
+                os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:

@@ -289,9 +289,11 @@ def test_ctrl_c_ends_the_call(serve: Serve) -> None:
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     transport = BlockingTransport(serve(handle).url, Timeouts())
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as a job of a shell it is ignored
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         transport.send(GET)
+    signal.signal(signal.SIGINT, before)
 
     assert gone.wait(5)
     transport.close()

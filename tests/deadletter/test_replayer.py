@@ -624,22 +624,26 @@ class TestRunningInALoop:
 
 
 SERVICE = """
-import signal, sys
+import os, signal, sys
 from resilient_agents import DeadLetterQueue, Replayer
 
-signal.signal(signal.SIGTERM, lambda *_: print("our own handler", flush=True))
+def say(*words):  # a line in one piece: a signal handler and a thread may speak at the same moment
+    os.write(1, (" ".join(words) + "\\n").encode())
+
+signal.signal(signal.SIGTERM, lambda *_: say("our own handler"))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
 queue = DeadLetterQueue(sys.argv[1])
 
 @queue.handler("t")
 def work(payload):
-    print("begun", flush=True)
-    print("told", sys.stdin.readline().strip(), flush=True)
+    say("begun")
+    say("told", sys.stdin.readline().strip())
 
 queue.enqueue("t", {}, key="first")
 queue.enqueue("t", {}, key="second", delay=3600)
 Replayer(queue, concurrency=2).run()
-print("returned", queue.get("t", "first").state, queue.get("t", "second").state, flush=True)
-print(signal.getsignal(signal.SIGTERM).__name__, signal.getsignal(signal.SIGINT).__name__, flush=True)
+say("returned", queue.get("t", "first").state, queue.get("t", "second").state)
+say(signal.getsignal(signal.SIGTERM).__name__, signal.getsignal(signal.SIGINT).__name__)
 queue.close()
 """
 
