@@ -1,19 +1,28 @@
 """Never more than so many starts in any stretch of time."""
 
 import os
-from collections import deque
 from math import inf
 from threading import Lock
-from typing import Any, NoReturn
+from typing import Any, Literal, NamedTuple
 from weakref import WeakSet
 
 from resilient_agents import events
 from resilient_agents._clock import clock
 from resilient_agents._flow import Flow, arun, run
-from resilient_agents.errors import Category, DeadlineExceeded, LimitReached, Origin, classify
+from resilient_agents.errors import ApiError, Category, DeadlineExceeded, LimitReached, Origin, classify
 from resilient_agents.policies._deadline import check, remaining
 from resilient_agents.policies._gate import AWAITING, BLOCKING, Gate, Waiting, pause
+from resilient_agents.policies._parameters import number, patience, text, whole
 from resilient_agents.policies._waits import note_wait
+from resilient_agents.policies._window import Window
+
+
+class _Start(NamedTuple):
+    """A start that was booked: when it is, in how many seconds, and who set that."""
+
+    at: float
+    wait: float
+    dictated_by: Literal["rate", "server"]
 
 
 class RateLimiter(Gate):
@@ -31,24 +40,25 @@ class RateLimiter(Gate):
         @crm
         async def fetch_deal(deal_id): ...
 
-    What the server says feeds it: a failure that asks for patience, as a 429 with ``Retry-After``, parks
-    every caller, not just the one that was told.
+    What the server says feeds it: a call that fails because there were too many, as with 429 and
+    ``Retry-After``, parks every caller, not just the one that was told.
 
     Starts are counted when they are booked. Who is cancelled while he waits leaves his start unused.
 
     Args:
         limit: How many starts are allowed, 1 or more.
         per: The length of the window in seconds. The default is 1.0.
-        burst: How many of them may begin at the same moment; the others follow in even steps of *per* /
-            *limit* (the generic cell rate algorithm, ITU-T I.371, on top of the window). The default is
-            *limit*: all at once.
-        max_wait: Time in seconds that a call waits for its start at most; a longer wait is refused with
-            `LimitReached`, and 0 refuses at once. The default is no limit but the deadline in force.
+        burst: How many starts may be made at the same moment, *limit* at most. Fewer are spread evenly:
+            after a burst of so many they follow in steps of *per* / *limit* (the generic cell rate
+            algorithm, ITU-T I.371, on top of the window). The default is *limit*.
+        max_wait: Time in seconds that a call waits at most. One that would wait longer is refused at once
+            with `LimitReached`; at 0.0 nobody waits. The default is *None*: as long as the deadline in force
+            allows.
         name: What events and messages call it.
 
     Raises:
-        TypeError: *limit* or *burst* is not a whole number.
-        ValueError: A number is out of range.
+        TypeError: A parameter is of the wrong kind.
+        ValueError: A parameter is out of range.
     """
 
     kind = "limiter"
@@ -62,40 +72,45 @@ class RateLimiter(Gate):
         max_wait: float | None = None,
         name: str = "",
     ) -> None:
-        if type(limit) is not int:
-            raise TypeError(f"limit must be a whole number of starts, not {limit!r}")
-        if limit < 1:
-            raise ValueError(f"limit must be 1 or more starts, not {limit}")
-        if not 0 < per < inf:
+        self.limit = whole("limit", limit, "starts")
+        if not 0 < number("per", per, "a window in seconds") < inf:
             raise ValueError(f"per must be a window of more than 0 seconds, not {per!r}")
-        if burst is not None and type(burst) is not int:
-            raise TypeError(f"burst must be a whole number of starts, not {burst!r}")
-        if burst is not None and not 1 <= burst <= limit:
-            raise ValueError(f"burst must be between 1 and the limit of {limit} starts, not {burst}")
-        if max_wait is not None and not 0 <= max_wait < inf:
-            raise ValueError(f"max_wait must be 0 or more seconds, or None, not {max_wait!r}")
-        self.limit = limit
         self.per = per
-        self.burst = burst
-        self.max_wait = max_wait
-        self.name = name
-        self._starts: deque[float] = deque(maxlen=limit)
-        self._step = per / limit
-        self._slack = inf if burst is None else (burst - 1) * self._step
-        self._next = -inf  # the theoretical arrival time of the generic cell rate algorithm
-        self._parked_until = -inf
+        self.burst = limit if burst is None else whole("burst", burst, "starts")
+        if self.burst > limit:
+            raise ValueError(
+                f"burst={burst} can never start at the same moment, for the window holds {limit} starts"
+            )
+        self.max_wait = patience("max_wait", max_wait)
+        self.name = text("name", name)
+        self._window = Window(limit, per, self.burst)
         self._lock = Lock()
         _all.add(self)
 
     def __repr__(self) -> str:
-        burst = "" if self.burst is None else f", burst={self.burst}"
-        return f"RateLimiter({self.limit}, per={self.per}{burst})"
+        parts = [str(self.limit), f"per={self.per}"]
+        if self.burst != self.limit:
+            parts.append(f"burst={self.burst}")
+        if self.max_wait is not None:
+            parts.append(f"max_wait={self.max_wait}")
+        if self.name:
+            parts.append(f"name={self.name!r}")
+        return f"RateLimiter({', '.join(parts)})"
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether a new one in its place would do the same: nobody is parked, and the window is empty."""
+        now = clock().monotonic()
+        with self._lock:
+            return now >= self._window.parked_until and now >= self._window.last + self.per
 
     def describe(self) -> str:
         """Return what it does, as a clause."""
-        burst = "" if self.burst is None else f", {self.burst} at the same moment"
-        wait = "waits for its start" if self.max_wait is None else f"waits {self.max_wait:g} s for its start"
-        return f"at most {self.limit} starts in any {self.per:g} s{burst}; a call {wait}"
+        spread = "" if self.burst == self.limit else f", {self.burst} at the same moment"
+        wait = "waits for its start"
+        if self.max_wait is not None:
+            wait = f"waits {self.max_wait:g} s for its start" if self.max_wait else "does not wait"
+        return f"at most {self.limit} starts in any {self.per:g} s{spread}; a call {wait}"
 
     def reserve(self) -> float:
         """Book the next free start and return the time in seconds to wait for it.
@@ -104,41 +119,32 @@ class RateLimiter(Gate):
 
         Raises:
             DeadlineExceeded: The start lies past the deadline in force. Nothing was booked.
-            LimitReached: The start is further away than *max_wait*. Nothing was booked.
+            LimitReached: The start is more than *max_wait* away. Nothing was booked.
         """
-        check()
-        left = remaining()
-        within = inf if self.max_wait is None else self.max_wait
-        wait = self._book(within=within if left is None else min(within, left))
-        if wait > within:
-            self._refuse(wait)
-        if left is not None and wait > left:
-            raise DeadlineExceeded(
-                f"{self!r} allows the next start in {wait:.1f} s, which is past the deadline"
-            )
-        return wait
+        return self._reserve(0.0).wait
 
     def try_acquire(self) -> bool:
         """Book a start if one is free now, and tell whether it was. Never waits."""
-        return self._book(within=0.0) == 0.0
+        with self._lock:
+            return self._window.book(clock().monotonic(), 0.0) == 0.0
 
     def acquire(self) -> None:
         """Block the thread until it may start.
 
         Raises:
             DeadlineExceeded: The start lies past the deadline in force. It was not waited for.
-            LimitReached: The start is further away than *max_wait*. It was not waited for.
+            LimitReached: The start is more than *max_wait* away. It was not waited for.
         """
-        run(self._turn(BLOCKING))
+        run(self.enter(BLOCKING))
 
     async def aacquire(self) -> None:
         """Suspend the task until it may start.
 
         Raises:
             DeadlineExceeded: The start lies past the deadline in force. It was not waited for.
-            LimitReached: The start is further away than *max_wait*. It was not waited for.
+            LimitReached: The start is more than *max_wait* away. It was not waited for.
         """
-        await arun(self._turn(AWAITING))
+        await arun(self.enter(AWAITING))
 
     def park(self, seconds: float) -> None:
         """Let nobody start for *seconds*, as a server demands with 429 and ``Retry-After``.
@@ -147,71 +153,89 @@ class RateLimiter(Gate):
 
         Args:
             seconds: Time in seconds from now.
+
+        Raises:
+            ValueError: *seconds* is endless, or not a number.
         """
+        if not seconds < inf:
+            raise ValueError(f"callers are parked for a time in seconds, not {seconds!r}")
+        if seconds <= 0:
+            return
         with self._lock:
-            until = clock().monotonic() + seconds
-            longer = until > self._parked_until
-            self._parked_until = max(self._parked_until, until)
-        if longer and seconds > 0:
-            events.emit(events.CallersParked, policy="limiter", name=self.name, wait=seconds)
+            longer = self._window.park(clock().monotonic() + seconds)
+        if longer:
+            events.emit(events.CallersParked, policy=self.kind, name=self.name, wait=seconds)
 
     def try_enter(self) -> bool | None:
-        """Book a start if one is free now."""
-        return True if remaining() != 0.0 and self._book(within=0.0) == 0.0 else None
+        """Book a start if one is free now.
+
+        Raises:
+            DeadlineExceeded: The deadline in force has passed.
+        """
+        if remaining() == 0.0:
+            check()
+        window = self._window
+        with self._lock:
+            now = clock().monotonic()
+            if now < window.free_at:
+                return None
+            window.add(now)
+        return True
 
     def enter(self, waiting: Waiting) -> Flow[bool]:
-        """Wait for a start.
+        """Wait for a start of one's own; for another one if callers were parked meanwhile.
 
         Raises:
             DeadlineExceeded: The start lies past the deadline in force. It was not waited for.
-            LimitReached: The start is further away than *max_wait*. It was not waited for.
+            LimitReached: The start is more than *max_wait* away. It was not waited for.
         """
-        yield from self._turn(waiting)
+        waited, dictated_by = 0.0, "rate"
+        while (start := self._reserve(waited)).wait:
+            dictated_by = start.dictated_by
+            note_wait(self.kind, self.name, start.wait, dictated_by)
+            yield pause(waiting, start.wait)
+            waited += start.wait
+            if start.at >= self._window.parked_until:
+                break
+        if waited:
+            events.emit(
+                events.CallWaited, policy=self.kind, name=self.name, seconds=waited, dictated_by=dictated_by
+            )
         return True
 
     def leave(self, permit: Any, exc: BaseException | None) -> None:
-        """Park everybody if the call was told to wait."""
+        """Park all callers if the call was told that there were too many, and how long to wait."""
         if isinstance(exc, Exception):
             failure = classify(exc)
-            if (
-                failure.category is Category.RATE_LIMIT
-                and failure.origin is Origin.DEPENDENCY
-                and failure.retry_after
-            ):
+            of_a_dependency = failure.origin is Origin.DEPENDENCY and failure.category is Category.RATE_LIMIT
+            if of_a_dependency and failure.retry_after and failure.retry_after < inf:
                 self.park(failure.retry_after)
 
-    def _turn(self, waiting: Waiting) -> Flow[None]:
-        """Wait for a start of one's own; for another one if the limiter was parked meanwhile."""
-        while wait := self.reserve():
-            start = clock().monotonic() + wait
-            dictated_by = "server" if start <= self._parked_until else "rate"
-            note_wait("limiter", self.name, wait, dictated_by)
-            events.emit(
-                events.CallWaited, policy="limiter", name=self.name, seconds=wait, dictated_by=dictated_by
-            )
-            yield pause(waiting, wait)
-            if start >= self._parked_until:
-                return
+    def _reserve(self, waited: float) -> _Start:
+        """Book the next free start for a call that has *waited* for so many seconds already."""
+        check()
+        left = remaining()
+        patience = inf if self.max_wait is None else max(0.0, self.max_wait - waited)
+        start = self._book(patience if left is None else min(left, patience))
+        if start.wait > patience:
+            raise self._refused(start.wait, LimitReached, f"more than max_wait={self.max_wait:g} s away")
+        if left is not None and start.wait > left:
+            raise self._refused(start.wait, DeadlineExceeded, "past the deadline")
+        return start
 
-    def _refuse(self, wait: float) -> NoReturn:
-        events.emit(events.CallRefused, policy="limiter", name=self.name, wait=wait)
-        raise LimitReached(
-            f"{self!r} allows the next start in {wait:.1f} s, and max_wait is {self.max_wait:g} s",
-            retry_after=wait,
-        )
-
-    def _book(self, *, within: float) -> float:
-        """Return the seconds to the next free start, which is booked if they are no more than *within*."""
+    def _book(self, within: float) -> _Start:
+        """Return the next free start, which is booked if it is no more than *within* seconds away."""
         with self._lock:
             now = clock().monotonic()
-            start = max(now, self._parked_until, self._next - self._slack)
-            if len(self._starts) == self.limit:
-                start = max(start, self._starts[0] + self.per)
-            wait = start - now
-            if wait <= within:
-                self._starts.append(start)
-                self._next = max(self._next, start) + self._step
-            return wait
+            at = self._window.earliest(now)
+            if at - now <= within:
+                self._window.add(at)
+            return _Start(at, at - now, "server" if at == self._window.parked_until else "rate")
+
+    def _refused(self, wait: float, error: type[ApiError], where: str) -> ApiError:
+        events.emit(events.CallRefused, policy=self.kind, name=self.name, wait=wait)
+        detail = f"{self!r} allows the next start in {wait:.1f} s, which is {where}"
+        return error(detail, retry_after=wait if error is LimitReached else None)
 
 
 _all: WeakSet[RateLimiter] = WeakSet()
