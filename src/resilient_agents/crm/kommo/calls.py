@@ -14,6 +14,7 @@ from resilient_agents.crm.kommo.models import NewLead
 from resilient_agents.crm.transport import Answer, Request
 from resilient_agents.errors import (
     DeadlineExceeded,
+    LimitReached,
     Origin,
     OutcomeUnknown,
     PermissionDenied,
@@ -201,7 +202,7 @@ class Calls:
             yield self._turn
         except DeadlineExceeded:
             detail = f"no request to {self.host} was free within the time given"
-            raise RateLimited(detail, origin=Origin.SELF, code="rate_limit.own") from None
+            raise LimitReached(detail) from None
         signed = replace(request, headers={"authorization": f"Bearer {self._credential()}"})
         answer = yield partial(self._send, signed)
         try:

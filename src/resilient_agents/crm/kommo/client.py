@@ -50,7 +50,7 @@ class _Client(ABC):
         name = self.base_url.partition("://")[2]
         self.topic = topic or f"kommo.lead@{name}"
         self._timeouts = timeouts or Timeouts()
-        self._limiter = RateLimiter(rate, per=RATE_WINDOW)
+        self._limiter = RateLimiter(rate, per=RATE_WINDOW, name=f"kommo@{name}")
         self._queue = queue
         self._field_code = field_code
         self._calls = Calls(
