@@ -24,8 +24,8 @@ R = TypeVar("R")
 class Bell(Protocol):
     """Wakes one who waits; anybody may ring it, from any thread, before or during the wait."""
 
-    def ring(self) -> None:
-        """Wake the one who waits."""
+    def ring(self) -> bool:
+        """Wake the one who waits; tell whether he can hear it, or his event loop is gone."""
         ...
 
     def wait(self, seconds: float | None) -> Any:
@@ -56,9 +56,10 @@ class _ThreadBell:
         self._lock = threading.Lock()
         self._lock.acquire()
 
-    def ring(self) -> None:
+    def ring(self) -> bool:
         if self._lock.locked():
             self._lock.release()
+        return True
 
     def wait(self, seconds: float | None) -> bool:
         return self._lock.acquire(timeout=-1 if seconds is None else max(0.0, seconds))
@@ -86,11 +87,12 @@ class _TaskBell:
         self._loop = asyncio.get_running_loop()
         self._future = self._loop.create_future()
 
-    def ring(self) -> None:
+    def ring(self) -> bool:
         try:
             self._loop.call_soon_threadsafe(self._settle)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            return
+        except RuntimeError:  # the loop is closed
+            return False
+        return True
 
     def _settle(self) -> None:
         if not self._future.done():
