@@ -4,8 +4,7 @@ import asyncio
 import inspect
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import inf, nan
 from typing import Any
@@ -14,6 +13,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.policies.crowd import THREADS, at_once
 
 from resilient_agents import RateLimiter, deadline, events
 from resilient_agents.errors import (
@@ -45,15 +45,6 @@ def heard() -> Iterator[list[events.PolicyEvent]]:
     events.subscribe(events.PolicyEvent)(told.append)
     yield told
     events.unsubscribe(told.append)
-
-
-@pytest.fixture
-def hasty_threads() -> Iterator[None]:
-    """Have threads take turns as often as the interpreter can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
 
 
 def earliest_after(starts: list[float], limit: int, per: float, burst: int) -> float:
@@ -137,22 +128,9 @@ def test_threads_share_the_window(clock: FakeClock) -> None:
     assert [number // 10 for number in range(200)] == pytest.approx(sorted(waits))
 
 
-THREADS, TURNS = 16, 2000
+TURNS = 2000
 
 
-def at_once(work: Callable[[int], None]) -> None:
-    """Do *work* in many threads, all of which begin at the same moment."""
-    gate = threading.Barrier(THREADS)
-
-    def begin(number: int) -> None:
-        gate.wait()
-        work(number)
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(begin, range(THREADS)))
-
-
-@pytest.mark.usefixtures("hasty_threads")
 def test_threads_keep_to_the_rules(clock: FakeClock) -> None:
     """Whatever threads do at once, with parks between, the starts that were booked keep both rules."""
     limiter, starts = RateLimiter(10, burst=3), list[float]()
@@ -172,7 +150,6 @@ def test_threads_keep_to_the_rules(clock: FakeClock) -> None:
         assert all(later - sooner > seconds - A_ROUNDING_ERROR for sooner, later in pairs)
 
 
-@pytest.mark.usefixtures("hasty_threads")
 def test_threads_get_no_start_twice(clock: FakeClock) -> None:
     """A start that is free goes to one of the threads that want it, whichever that is."""
     limiters, taken = [RateLimiter(1) for _ in range(4 * TURNS)], list[RateLimiter]()

@@ -29,16 +29,20 @@ def number(parameter: str, value: Any, what: str) -> float:
     return value
 
 
-def patience(parameter: str, value: Any) -> float | None:
-    """Return *value*, the *parameter*, if it is a time in seconds, 0 or more, or *None*.
+def patience(parameter: str, value: Any, *, zero: bool = False) -> float | None:
+    """Return *value*, the *parameter*, if it is a time in seconds, more than 0 or also *zero*, or *None*.
 
     Raises:
         TypeError: It is no number.
         ValueError: It is out of range.
     """
-    if value is not None and not 0 <= number(parameter, value, "a time in seconds, or None") < inf:
-        raise ValueError(f"{parameter} must be 0 or more seconds, or None, not {value!r}")
-    return value  # type: ignore[no-any-return]
+    if value is None:
+        return None
+    seconds = number(parameter, value, "a time in seconds, or None")
+    if not 0 <= seconds < inf or not (seconds or zero):
+        least = "0 or more" if zero else "more than 0"
+        raise ValueError(f"{parameter} must be {least} seconds, or None, not {value!r}")
+    return seconds
 
 
 def text(parameter: str, value: Any) -> str:

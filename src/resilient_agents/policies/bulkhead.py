@@ -1,36 +1,34 @@
 """Never more than so many calls at a time."""
 
-import os
-from typing import Any
-from weakref import WeakSet
-
-from resilient_agents._flow import Flow
-from resilient_agents.policies._gate import Gate, Waiting
-from resilient_agents.policies._slots import Slots, check_queue
+from resilient_agents.policies._slots import Slots
 
 
-class Bulkhead(Gate):
+class Bulkhead(Slots):
     """Never more than *limit* calls at a time; a few more may wait in a line.
 
-    A target that hangs then takes *limit* threads or tasks with it, and not all that the service has. One
-    bulkhead serves threads and tasks alike, in one line, first come, first served::
+    A target that hangs then takes *limit* threads or tasks with it, and not all that the service has. It is
+    a decorator, a block and a part of a pipeline. One bulkhead serves threads and tasks alike, in one line,
+    first come, first served: a place that becomes free goes to the first in the line, never to a newcomer::
 
         crm = Bulkhead(20, queue=100, queue_timeout=5)
 
         @crm
         async def fetch_deal(deal_id): ...
 
+    Whoever stops waiting, by a time limit or a cancellation, leaves the line, and a place that was handed to
+    him at that very moment goes to the next one.
+
     Args:
         limit: How many calls are under way at a time, 1 or more.
         queue: How many calls wait for a place at most; the next one is refused with `BulkheadFull`. The
             default is 0: nobody waits.
-        queue_timeout: Time in seconds that a call waits at most. The default is no limit but the deadline in
-            force.
+        queue_timeout: Time in seconds that a call waits at most. It is refused with `BulkheadFull` then. The
+            default is *None*: as long as the deadline in force allows.
         name: What events and messages call it.
 
     Raises:
-        TypeError: *limit* or *queue* is no whole number.
-        ValueError: A number is out of range, or contradicts another one.
+        TypeError: A parameter is of the wrong kind.
+        ValueError: A parameter is out of range, or contradicts another one.
     """
 
     kind = "bulkhead"
@@ -38,63 +36,23 @@ class Bulkhead(Gate):
     def __init__(
         self, limit: int, *, queue: int = 0, queue_timeout: float | None = None, name: str = ""
     ) -> None:
-        check_queue(limit, queue, queue_timeout)
-        self.name = name
-        self._numbers = (limit, queue, queue_timeout)
-        self._slots = Slots("bulkhead", limit, queue, queue_timeout)
-        _all.add(self)
+        super().__init__(limit, queue=queue, queue_timeout=queue_timeout, name=name)
 
     def __repr__(self) -> str:
-        limit, queue, queue_timeout = self._numbers
-        return f"Bulkhead({limit}, queue={queue}, queue_timeout={queue_timeout})"
+        parts = [str(self._limit), f"queue={self._queue}"]
+        if self._queue_timeout is not None:
+            parts.append(f"queue_timeout={self._queue_timeout}")
+        if self.name:
+            parts.append(f"name={self.name!r}")
+        return f"Bulkhead({', '.join(parts)})"
 
     @property
-    def running(self) -> int:
-        """How many calls are under way."""
-        return self._slots.running
-
-    @property
-    def waiting(self) -> int:
-        """How many calls wait for a place."""
-        return self._slots.waiting
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether nobody is in it: a new one in its place would do the same."""
-        return not self.running
+    def limit(self) -> int:
+        """How many calls are let in at a time."""
+        return self._limit
 
     def describe(self) -> str:
         """Return what it does, as a clause."""
-        limit, queue, queue_timeout = self._numbers
-        patience = "" if queue_timeout is None else f", each {queue_timeout:g} s at most"
-        line = f"{queue} more wait{patience}" if queue else "nobody waits"
-        return f"at most {limit} calls at a time; {line}"
-
-    def try_enter(self) -> bool | None:
-        """Take a place if one is free."""
-        return True if self._slots.try_take(self.name) else None
-
-    def enter(self, waiting: Waiting) -> Flow[bool]:
-        """Wait for a place.
-
-        Raises:
-            BulkheadFull: The line is full, or no place became free in time.
-            DeadlineExceeded: The deadline in force passed in the line.
-        """
-        yield from self._slots.take(self.name, waiting)
-        return True
-
-    def leave(self, permit: Any, exc: BaseException | None) -> None:
-        """Give the place to the first in the line."""
-        self._slots.give_back()
-
-
-_all: WeakSet[Bulkhead] = WeakSet()
-
-
-def _renew() -> None:
-    for bulkhead in _all:
-        bulkhead._slots.renew()
-
-
-os.register_at_fork(after_in_child=_renew)
+        patience = "" if self._queue_timeout is None else f", each {self._queue_timeout:g} s at most"
+        line = f"{self._queue} more wait{patience}" if self._queue else "nobody waits"
+        return f"at most {self._limit} calls at a time; {line}"

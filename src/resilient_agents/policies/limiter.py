@@ -81,7 +81,7 @@ class RateLimiter(Gate):
             raise ValueError(
                 f"burst={burst} can never start at the same moment, for the window holds {limit} starts"
             )
-        self.max_wait = patience("max_wait", max_wait)
+        self.max_wait = patience("max_wait", max_wait, zero=True)
         self.name = text("name", name)
         self._window = Window(limit, per, self.burst)
         self._lock = Lock()
