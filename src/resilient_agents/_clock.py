@@ -44,20 +44,21 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
-_current: Clock = SystemClock()
+in_force: Clock = SystemClock()
+"""The clock in force, for paths so hot that a call of `clock` would be felt: read it anew each time."""
 
 
 def clock() -> Clock:
     """Return the clock in force."""
-    return _current
+    return in_force
 
 
 @contextmanager
 def use_clock(replacement: Clock) -> Iterator[None]:
     """Put *replacement* in force, in every thread of the process, until the block ends."""
-    global _current
-    before, _current = _current, replacement
+    global in_force
+    before, in_force = in_force, replacement
     try:
         yield
     finally:
-        _current = before
+        in_force = before

@@ -6,6 +6,7 @@ from functools import partial, wraps
 from types import TracebackType, coroutine
 from typing import Any, ParamSpec, TypeVar, cast
 
+from resilient_agents import _clock
 from resilient_agents._clock import clock
 from resilient_agents.errors import DeadlineExceeded
 from resilient_agents.policies._functions import name_of
@@ -15,6 +16,10 @@ R = TypeVar("R")
 
 _end: ContextVar[float | None] = ContextVar("resilient_agents_deadline", default=None)
 """When the time is up, on the monotonic clock."""
+
+
+end_of_time = _end.get
+"""Return when the time is up, on the monotonic clock, or *None*; for those who look at the clock anyway."""
 
 
 class Deadline:
@@ -105,7 +110,7 @@ def _nearest_end(seconds: float) -> float:
     Raises:
         DeadlineExceeded: There is no time left to begin.
     """
-    now, outer = clock().monotonic(), _end.get()
+    now, outer = _clock.in_force.monotonic(), _end.get()
     end = now + seconds
     if outer is not None and outer < end:
         end = outer

@@ -121,6 +121,9 @@ class Slots(Gate):
     def leave(self, permit: Any, exc: BaseException | None) -> None:
         """Hand the place on to the first in the line."""
         with self._lock:
+            if not self._line and permit.era is self._era:  # as nearly always: nobody is to be woken
+                self._running -= 1
+                return
             admitted = self._vacate(permit)
         self._wake(admitted)
 

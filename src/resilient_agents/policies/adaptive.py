@@ -86,6 +86,7 @@ class AdaptiveConcurrency(Slots):
         self._strategy = strategy
         self._backoff = backoff
         self._slowest = patience("slow_call", slow_call) or inf
+        self._by_failures_alone = slow_call is None and strategy == "aimd"
         self._estimate = float(initial)
         self._growth = Gradient() if strategy == "gradient" else Additive()
         super().__init__(initial, queue=queue, queue_timeout=queue_timeout, name=name)
@@ -109,16 +110,18 @@ class AdaptiveConcurrency(Slots):
             f"{self._minimum} or more than {self._maximum}"
         )
 
-    def try_enter(self) -> tuple[Permit, float] | None:
+    def try_enter(self) -> Any:
         """Take a place if one is free.
 
         Raises:
             BulkheadFull: None is free, and there is no room in the line.
         """
-        permit = super().try_enter()
-        return None if permit is None else (permit, clock().monotonic())
+        permit = Slots.try_enter(self)
+        if permit is None or self._by_failures_alone:
+            return permit
+        return permit, clock().monotonic()
 
-    def enter(self, waiting: Waiting) -> Flow[tuple[Permit, float]]:
+    def enter(self, waiting: Waiting) -> Flow[Any]:
         """Wait for a place.
 
         Raises:
@@ -126,13 +129,19 @@ class AdaptiveConcurrency(Slots):
             DeadlineExceeded: The deadline in force passed before a place became free.
         """
         permit = yield from super().enter(waiting)
-        return permit, clock().monotonic()
+        return permit if self._by_failures_alone else (permit, clock().monotonic())
 
     def leave(self, permit: Any, exc: BaseException | None) -> None:
         """Learn from how the call ended, and hand the place on to the first in the line."""
-        place, begun = permit
+        if not self._by_failures_alone:
+            place, begun = permit
+            now = clock().monotonic()
+        elif exc is None and 2 * self._running < self._limit:
+            Slots.leave(self, permit, None)  # there is nothing to learn from a call that had room
+            return
+        else:
+            place, begun, now = permit, 0.0, 0.0
         outcome = OK if exc is None else self._verdict(exc)
-        now = clock().monotonic()
         with self._lock:
             before = self._limit
             if outcome != NOTHING:

@@ -6,11 +6,11 @@ from threading import Lock
 from typing import Any, Literal, NamedTuple
 from weakref import WeakSet
 
-from resilient_agents import events
+from resilient_agents import _clock, events
 from resilient_agents._clock import clock
 from resilient_agents._flow import Flow, arun, run
 from resilient_agents.errors import ApiError, Category, DeadlineExceeded, LimitReached, Origin, classify
-from resilient_agents.policies._deadline import check, remaining
+from resilient_agents.policies._deadline import check, end_of_time, remaining
 from resilient_agents.policies._gate import AWAITING, BLOCKING, Gate, Waiting, pause
 from resilient_agents.policies._parameters import number, patience, text, whole
 from resilient_agents.policies._waits import note_wait
@@ -172,14 +172,16 @@ class RateLimiter(Gate):
         Raises:
             DeadlineExceeded: The deadline in force has passed.
         """
-        if remaining() == 0.0:
-            check()
-        window = self._window
+        window, end = self._window, end_of_time()
         with self._lock:
-            now = clock().monotonic()
-            if now < window.free_at:
-                return None
-            window.add(now)
+            now = _clock.in_force.monotonic()
+            late = end is not None and now >= end
+            if not late:
+                if now < window.free_at:
+                    return None
+                window.add(now)
+        if late:
+            check()
         return True
 
     def enter(self, waiting: Waiting) -> Flow[bool]:

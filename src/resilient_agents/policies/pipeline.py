@@ -3,13 +3,14 @@
 import warnings
 from collections.abc import Awaitable, Callable
 from functools import wraps
+from itertools import groupby
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 from resilient_agents import events
 from resilient_agents.errors import ConfigurationError
 from resilient_agents.policies._functions import must_be_awaited, refuse_class
-from resilient_agents.policies._gate import Gate
+from resilient_agents.policies._gate import Gate, in_a_row
 from resilient_agents.policies._order import PolicyOrderWarning, objections
 
 P = ParamSpec("P")
@@ -165,6 +166,10 @@ class Pipeline:
 def _composed(policies: tuple[Policy, ...], fn: Callable[P, R]) -> Callable[P, R]:
     """Return *fn* behind *policies*, each wrapped around the next."""
     composed: Callable[..., Any] = fn
-    for policy in reversed(policies):
-        composed = policy(composed)
+    for is_gate, group in groupby(reversed(policies), key=lambda policy: isinstance(policy, Gate)):
+        if is_gate:
+            composed = in_a_row(cast("list[Gate]", [*group])[::-1], composed)
+        else:
+            for policy in group:
+                composed = policy(composed)
     return cast("Callable[P, R]", composed)

@@ -12,6 +12,7 @@ from functools import partial, wraps
 from math import inf
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, cast
 
+from resilient_agents import _clock
 from resilient_agents._clock import clock
 from resilient_agents._flow import Flow, arun, run
 from resilient_agents.policies._attempts import Attempt, Attempts
@@ -268,7 +269,7 @@ def _blocking(policy: RetryPolicy, fn: Callable[P, R], target: str) -> Callable[
     count = None if policy.budget is None else policy.budget.count
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        started, before = clock().monotonic() if timed else None, given_up[0]
+        started, before = _clock.in_force.monotonic() if timed else None, given_up[0]
         if count is not None:
             count()
         wait: float | None = 0.0
@@ -296,7 +297,7 @@ def _awaiting(
     count = None if policy.budget is None else policy.budget.count
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        started, before = clock().monotonic() if timed else None, given_up[0]
+        started, before = _clock.in_force.monotonic() if timed else None, given_up[0]
         if count is not None:
             count()
         wait: float | None = 0.0
