@@ -197,6 +197,13 @@ class TestBells:
         assert bell.wait(None)
         assert not bell.wait(0.0)
 
+    def test_thread_with_all_the_time_in_the_world(self) -> None:
+        """A time that is longer than threads can wait is as good as for ever."""
+        bell = BLOCKING.bell()
+        bell.ring()
+
+        assert bell.wait(1e300)
+
     async def test_task(self) -> None:
         """A task is woken by a thread."""
         bell = AWAITING.bell()
@@ -221,7 +228,7 @@ class TestBells:
         async def make() -> Any:
             return AWAITING.bell()
 
-        asyncio.run(make()).ring()
+        assert not asyncio.run(make()).ring()
 
 
 async def test_calls_that_block() -> None:

@@ -62,7 +62,9 @@ class _ThreadBell:
         return True
 
     def wait(self, seconds: float | None) -> bool:
-        return self._lock.acquire(timeout=-1 if seconds is None else max(0.0, seconds))
+        if seconds is None:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
 
 class _Blocking:

@@ -46,11 +46,6 @@ class Window:
         self._theoretical = -inf
         self.free_at = -inf
 
-    @property
-    def last(self) -> float:
-        """The latest start that was booked, or minus infinity."""
-        return self._starts[-1] if self._starts else -inf
-
     def earliest(self, now: float) -> float:
         """Return the time of the next free start, *now* or later. Nothing is booked."""
         return max(now, self.free_at)
@@ -80,7 +75,7 @@ class Window:
 
     def note(self, start: float) -> None:
         """Count a start that somebody else has allowed."""
-        self.add(max(start, self.last))
+        self.add(max(start, self._starts[-1]) if self._starts else start)
 
     def park(self, until: float) -> bool:
         """Let nobody start before *until*, and tell whether that is later than before."""

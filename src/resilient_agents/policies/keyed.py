@@ -46,9 +46,9 @@ class PerKey(Generic[G]):
 
     A decorator for ``def`` and ``async def``, alone or in a pipeline. A policy is made at the first call with
     its key. At most *limit* of them are kept. When there are more, the one goes whose last call is longest
-    ago, except that a policy with calls under way and a breaker that is open or was forced stay while there
-    is another one to go. What a policy knew goes with it: a limiter that comes back starts with an empty
-    window. So let *limit* be larger than the number of keys in use.
+    ago, except that a policy with calls under way, a breaker that is open or was forced and a limiter that is
+    parked stay while there is another one to go. What a policy knew goes with it: a limiter that comes back
+    starts with an empty window. So let *limit* be larger than the number of keys in use.
 
     Args:
         factory: Makes a policy: called with the key, it returns a `CircuitBreaker`, a `RateLimiter` or the

@@ -99,10 +99,8 @@ class RateLimiter(Gate):
 
     @property
     def at_rest(self) -> bool:
-        """Whether a new one in its place would do the same: nobody is parked, and the window is empty."""
-        now = clock().monotonic()
-        with self._lock:
-            return now >= self._window.parked_until and now >= self._window.last + self.per
+        """Whether callers are not parked: a new one in its place would not know of it."""
+        return clock().monotonic() >= self._window.parked_until
 
     def describe(self) -> str:
         """Return what it does, as a clause."""
