@@ -31,6 +31,7 @@ from resilient_agents.policies import (
     RateLimiter,
     RetryBudget,
     RetryPolicy,
+    fallback,
 )
 
 SAMPLE_SECONDS = 0.004
@@ -203,23 +204,28 @@ def fused() -> list[Subject]:
     ]
 
 
-def six() -> Pipeline:
-    """Return a pipeline of six policies that let everything through."""
+def six(*more: Any) -> Pipeline:
+    """Return a pipeline of six policies, and *more*, that let everything through."""
     return Pipeline(
         "bench",
+        fallback(0),
         timeout(30),
         RetryPolicy(3, budget=RetryBudget()),
         CircuitBreaker(),
         RateLimiter(1_000_000, per=0.001),
         Bulkhead(1000),
-        AdaptiveConcurrency(initial=1000, maximum=1000),
+        *more,
     )
 
 
 def pipelines() -> list[Subject]:
-    """Return a pipeline of six, beside the function itself."""
-    ours = six()
-    return [Subject(YARDSTICKS[SIX], bare, bare), Subject(OURS[SIX], ours, ours)]
+    """Return a pipeline of six, and one that is longer still, beside the function itself."""
+    ours, longer = six(), six(AdaptiveConcurrency(initial=1000, maximum=1000))
+    return [
+        Subject(YARDSTICKS[SIX], bare, bare),
+        Subject(OURS[SIX], ours, ours),
+        Subject("and an adaptive limit", longer, longer),
+    ]
 
 
 SCENARIOS: dict[str, Callable[[], list[Subject]]] = {BREAKERS: breakers, FUSED: fused, SIX: pipelines}

@@ -1,6 +1,6 @@
 """The ambient deadline: one end that everything below obeys."""
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar, Token
 from functools import partial, wraps
 from types import TracebackType, coroutine
@@ -95,7 +95,13 @@ def bounded(fn: Callable[P, R], seconds: float, *, awaited: bool) -> Callable[P,
 
     @wraps(fn)
     def timed(*args: P.args, **kwargs: P.kwargs) -> R:
-        token = _end.set(_nearest_end(seconds))
+        now, outer = _clock.in_force.monotonic(), _end.get()
+        end = now + seconds
+        if outer is not None and outer < end:
+            end = outer
+        if end <= now:
+            raise _passed()
+        token = _end.set(end)
         try:
             return fn(*args, **kwargs)
         finally:
@@ -104,34 +110,23 @@ def bounded(fn: Callable[P, R], seconds: float, *, awaited: bool) -> Callable[P,
     return timed
 
 
-def _nearest_end(seconds: float) -> float:
-    """Return when *seconds* from now are up, or the deadline in force, whichever is earlier.
-
-    Raises:
-        DeadlineExceeded: There is no time left to begin.
-    """
-    now, outer = _clock.in_force.monotonic(), _end.get()
-    end = now + seconds
-    if outer is not None and outer < end:
-        end = outer
-    if end <= now:
-        raise _passed()
-    return end
-
-
 def _cancelled(fn: Callable[P, Awaitable[Any]], seconds: float) -> Callable[P, Awaitable[Any]]:
     """Return *fn* such that it is cancelled when its time is up."""
 
     @wraps(fn)
     async def timed(*args: P.args, **kwargs: P.kwargs) -> Any:
-        outer = _end.get()
-        end = _nearest_end(seconds)
+        now, outer = _clock.in_force.monotonic(), _end.get()
+        end = now + seconds
+        if outer is not None and outer < end:
+            end = outer
+        if end <= now:
+            raise _passed()
         token = _end.set(end)
         try:
-            steps = fn(*args, **kwargs).__await__()
+            steps = cast("Coroutine[Any, Any, Any]", fn(*args, **kwargs))
             try:
                 # A call that never waits needs no timer, which would cost ten times as much as all else here.
-                pending = next(steps)
+                pending = steps.send(None)
             except StopIteration as done:
                 return done.value
             return await _until(end, fn, seconds if end != outer else None, _rest(steps, pending))
@@ -163,7 +158,7 @@ async def _until(end: float, fn: Callable[..., Any], seconds: float | None, rest
 
 
 @coroutine
-def _rest(steps: Generator[Any, Any, R], pending: Any) -> Generator[Any, Any, R]:
+def _rest(steps: Coroutine[Any, Any, R], pending: Any) -> Generator[Any, Any, R]:
     """Go on with a coroutine whose first step was made already: it waits for *pending*."""
     while True:
         try:

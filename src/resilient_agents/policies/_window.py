@@ -65,6 +65,17 @@ class Window:
             free_at = max(free_at, self._theoretical - self._tolerance)
         self.free_at = free_at
 
+    def take(self, now: float) -> bool:
+        """Book a start for *now* if one is free, and tell whether it was: `book` for those in a hurry."""
+        if now < self.free_at:
+            return False
+        starts = self._starts
+        if self._interval or len(starts) >= self.limit - 1:
+            self.add(now)
+        else:
+            starts.append(now)
+        return True
+
     def book(self, now: float, within: float) -> float:
         """Return the seconds to the next free start, which is booked if they are no more than *within*."""
         start = self.earliest(now)

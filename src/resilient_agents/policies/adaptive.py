@@ -90,6 +90,8 @@ class AdaptiveConcurrency(Slots):
         self._estimate = float(initial)
         self._growth = Gradient() if strategy == "gradient" else Additive()
         super().__init__(initial, queue=queue, queue_timeout=queue_timeout, name=name)
+        if not self._by_failures_alone:
+            self.try_enter = self._enter_timed  # type: ignore[method-assign]
 
     def __repr__(self) -> str:
         name = f", name={self.name!r}" if self.name else ""
@@ -109,17 +111,6 @@ class AdaptiveConcurrency(Slots):
             f"as many calls at a time as the target takes: {self._limit} now, never fewer than "
             f"{self._minimum} or more than {self._maximum}"
         )
-
-    def try_enter(self) -> Any:
-        """Take a place if one is free.
-
-        Raises:
-            BulkheadFull: None is free, and there is no room in the line.
-        """
-        permit = Slots.try_enter(self)
-        if permit is None or self._by_failures_alone:
-            return permit
-        return permit, clock().monotonic()
 
     def enter(self, waiting: Waiting) -> Flow[Any]:
         """Wait for a place.
@@ -153,6 +144,11 @@ class AdaptiveConcurrency(Slots):
             events.emit(
                 events.ConcurrencyChanged, policy=self.kind, name=self.name, before=before, limit=after
             )
+
+    def _enter_timed(self) -> tuple[Permit, float] | None:
+        """Take a place for a call whose duration counts: `try_enter` of a limit that goes by durations."""
+        permit = super().try_enter()
+        return None if permit is None else (permit, clock().monotonic())
 
     def _learn(self, place: Permit, outcome: int, seconds: float, now: float) -> None:
         """Move the limit by what a call says, with the lock held."""

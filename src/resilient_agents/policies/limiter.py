@@ -174,10 +174,8 @@ class RateLimiter(Gate):
         with self._lock:
             now = _clock.in_force.monotonic()
             late = end is not None and now >= end
-            if not late:
-                if now < window.free_at:
-                    return None
-                window.add(now)
+            if not late and not window.take(now):
+                return None
         if late:
             check()
         return True
@@ -205,7 +203,7 @@ class RateLimiter(Gate):
 
     def leave(self, permit: Any, exc: BaseException | None) -> None:
         """Park all callers if the call was told that there were too many, and how long to wait."""
-        if isinstance(exc, Exception):
+        if exc is not None and isinstance(exc, Exception):
             failure = classify(exc)
             of_a_dependency = failure.origin is Origin.DEPENDENCY and failure.category is Category.RATE_LIMIT
             if of_a_dependency and failure.retry_after and failure.retry_after < inf:
