@@ -265,60 +265,69 @@ def _overriding(changes: dict[str, Any]) -> Iterator[None]:
 
 def _blocking(policy: RetryPolicy, fn: Callable[P, R], target: str) -> Callable[P, R]:
     """Return *fn* with retries. Its success path is the reason why it is written by hand."""
-    timed, judging = policy.deadline is not None, policy.judges_results
+    timed = policy.deadline is not None
     count = None if policy.budget is None else policy.budget.count
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         started, before = _clock.in_force.monotonic() if timed else None, given_up[0]
         if count is not None:
             count()
-        wait: float | None = 0.0
-        if judging:
+        try:
+            return fn(*args, **kwargs)
+        except Exception as exc:
             course = Course(policy, target, started, before, partial(fn, *args, **kwargs))
-        else:
-            try:
-                return fn(*args, **kwargs)
-            except Exception as exc:
-                course = Course(policy, target, started, before, partial(fn, *args, **kwargs))
-                wait = course.after(exc)
-                if wait is None:
-                    raise
+            wait = course.after(exc)
+            if wait is None:
+                raise
         flow: Flow[R] = _again(course, call_numbered, clock().sleep, wait)
         return run(flow)
 
-    return call
+    def judged(*args: P.args, **kwargs: P.kwargs) -> R:
+        course = _begun(policy, target, partial(fn, *args, **kwargs))
+        flow: Flow[R] = _again(course, call_numbered, clock().sleep, 0.0)
+        return run(flow)
+
+    return judged if policy.judges_results else call
 
 
 def _awaiting(
     policy: RetryPolicy, fn: Callable[P, Awaitable[T]], target: str
 ) -> Callable[P, Coroutine[Any, Any, T]]:
     """Return *fn* with retries. Its success path is the reason why it is written by hand."""
-    timed, judging = policy.deadline is not None, policy.judges_results
+    timed = policy.deadline is not None
     count = None if policy.budget is None else policy.budget.count
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
         started, before = _clock.in_force.monotonic() if timed else None, given_up[0]
         if count is not None:
             count()
-        wait: float | None = 0.0
-        if judging:
+        try:
+            return await fn(*args, **kwargs)
+        except Exception as exc:
             course = Course(policy, target, started, before, partial(fn, *args, **kwargs))
-        else:
-            try:
-                return await fn(*args, **kwargs)
-            except Exception as exc:
-                course = Course(policy, target, started, before, partial(fn, *args, **kwargs))
-                wait = course.after(exc)
-                if wait is None:
-                    raise
+            wait = course.after(exc)
+            if wait is None:
+                raise
         flow: Flow[T] = _again(course, acall_numbered, clock().asleep, wait)
         return await arun(flow)
 
-    return call
+    async def judged(*args: P.args, **kwargs: P.kwargs) -> T:
+        course = _begun(policy, target, partial(fn, *args, **kwargs))
+        flow: Flow[T] = _again(course, acall_numbered, clock().asleep, 0.0)
+        return await arun(flow)
+
+    return judged if policy.judges_results else call
+
+
+def _begun(policy: RetryPolicy, target: str, call: "partial[Any]") -> Course:
+    """Begin a call whose results are judged."""
+    if policy.budget is not None:
+        policy.budget.count()
+    return Course(policy, target, clock().monotonic(), given_up[0], call)
 
 
 def _again(
-    course: Course, perform: Callable[..., Any], sleep: Callable[[float], Any], wait: float | None
+    course: Course, perform: Callable[..., Any], sleep: Callable[[float], Any], wait: float
 ) -> Flow[Any]:
     """Wait and repeat the call until its result is accepted or no attempt is left."""
     while True:
