@@ -19,6 +19,9 @@ FIXTURES = Path(__file__).parents[3] / "shared" / "kommo" / "fixtures"
 
 COMPLEX = "/api/v4/leads/complex"
 
+PATIENCE = 60.0
+"""Time in seconds after which a test gives up."""
+
 
 def finish_with(runner: asyncio.Runner | None) -> Callable[[Any], Any]:
     """Return what makes a result of a call: the call's value, or what *runner* awaits in our context."""
@@ -58,8 +61,8 @@ class Driver:
         return passed
 
     def replay_until_empty(self, clock: FakeClock) -> None:
-        """Let workers pass over the queue, a minute apart, until nothing waits; give up after 5 seconds."""
-        end = time.monotonic() + 5
+        """Let workers pass over the queue, a minute apart, until nothing waits; give up in the end."""
+        end = time.monotonic() + PATIENCE
         while self.queue.stats().waiting and time.monotonic() < end:
             clock.advance(61)
             self.replay()
