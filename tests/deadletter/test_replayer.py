@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from resilient_agents import DeadLetterQueue, Replayer, deadline
+from resilient_agents._flow import run
 from resilient_agents.deadletter import Pass, State
 from resilient_agents.deadletter.replayer import SHORTEST_WAIT
 from resilient_agents.errors import (
@@ -222,8 +223,6 @@ class TestNextLook:
 
     def wait(self, queue: DeadLetterQueue, poll: float = NEVER) -> float:
         """Let a worker do what is due, and return how long it then means to wait."""
-        from resilient_agents._flow import run
-
         replayer = Replayer(queue, poll=poll)
         replayer.run_once()
         return run(replayer._advance(queue.blocking, awaiting=False))
@@ -438,6 +437,17 @@ class TestRunning:
 
         assert 1 == len(complaints(caplog))
         assert "queue.db: the file cannot be opened" in complaints(caplog)[0]
+
+    def test_failing_file_is_not_said_again_by_the_slow(
+        self, queue: DeadLetterQueue, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A call that was begun before the file failed, and ends well, does not hide that it was said."""
+        replayer = Replayer(queue)
+        queue.handler("t")(lambda _: replayer._complain(StorageReadOnly("the disk is away")))
+        for _ in range(2):
+            queue.enqueue("t", {})
+            run(replayer._advance(queue.blocking, awaiting=False))
+            assert 1 == len(complaints(caplog))
 
     def test_lease_that_cannot_be_renewed(
         self, disk: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
