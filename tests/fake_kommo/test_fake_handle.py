@@ -24,7 +24,7 @@ def running() -> Iterator[FakeKommo]:
         yield kommo
 
 
-def post(kommo: FakeKommo, name: str = "x", timeout: float = 5.0) -> int:
+def post(kommo: FakeKommo, name: str = "x", timeout: float = 60.0) -> int:
     """Create a lead and return the status."""
     connection = http.client.HTTPConnection(kommo.url.removeprefix("http://"), timeout=timeout)
     headers = {"Authorization": f"Bearer {kommo.token}"}
@@ -66,6 +66,7 @@ def test_a_paused_fake_answers_after_it_is_resumed(running: FakeKommo) -> None:
     """Frozen, it takes connections and says nothing; resumed, it serves what came meanwhile."""
     running.reset()
     running.script([])
+    running.pause()
     running.pause()
     with pytest.raises(TimeoutError):
         post(running, timeout=0.05)
@@ -109,6 +110,8 @@ def test_a_fake_that_died_by_itself_says_so() -> None:
     kommo.start()
     os.kill(kommo.pid, signal.SIGKILL)
     os.waitid(os.P_PID, kommo.pid, os.WEXITED | os.WNOWAIT)
+    kommo.pause()
+    kommo.resume()
     for _ in range(2):
         with pytest.raises(RuntimeError, match=r"has died: call stop\(\)"):
             kommo.statuses()
