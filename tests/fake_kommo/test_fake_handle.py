@@ -24,12 +24,13 @@ def running() -> Iterator[FakeKommo]:
         yield kommo
 
 
-def post(kommo: FakeKommo, name: str = "x", timeout: float = 60.0) -> int:
-    """Create a lead and return the status."""
-    connection = http.client.HTTPConnection(kommo.url.removeprefix("http://"), timeout=timeout)
+def post(kommo: FakeKommo, name: str = "x", patience: float = 60.0) -> int:
+    """Create a lead and return the status; give up when *patience* is over after the request was sent."""
+    connection = http.client.HTTPConnection(kommo.url.removeprefix("http://"), timeout=60)
     headers = {"Authorization": f"Bearer {kommo.token}"}
     try:
         connection.request("POST", "/api/v4/leads", body=json.dumps([{"name": name}]), headers=headers)
+        connection.sock.settimeout(patience)
         return connection.getresponse().status
     finally:
         connection.close()
@@ -69,7 +70,7 @@ def test_a_paused_fake_answers_after_it_is_resumed(running: FakeKommo) -> None:
     running.pause()
     running.pause()
     with pytest.raises(TimeoutError):
-        post(running, timeout=0.05)
+        post(running, patience=0.05)
     with pytest.raises(RuntimeError, match=r"call resume\(\) first"):
         running.leads()
     running.resume()
