@@ -11,6 +11,7 @@ from contextlib import chdir, contextmanager
 from doctest import ELLIPSIS
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
@@ -21,6 +22,12 @@ from resilient_agents.events import bus
 from resilient_agents.policies import set_active
 
 SOURCE = Path(__file__).parent / "src"
+
+# How long an example takes says something about the machine, not about the property.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

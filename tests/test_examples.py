@@ -18,7 +18,7 @@ def output_of(example: str, folder: Path) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert ("", 0) == (done.stderr, done.returncode)

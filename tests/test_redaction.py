@@ -3,14 +3,11 @@
 import time
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from resilient_agents.redaction import MASK, redact
 
-patient = settings(
-    deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)  # the first text takes a second
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 secrets = st.text(LETTERS, min_size=24, max_size=40)
 FORMS = (
@@ -42,7 +39,6 @@ FORMS = (
 )
 
 
-@patient
 @given(st.sampled_from(FORMS), secrets, st.text(max_size=40), st.text(max_size=40))
 def test_a_secret_does_not_survive(form: str, secret: str, before: str, after: str) -> None:
     """No form of a secret comes through, whatever stands on either side of it."""
@@ -50,7 +46,6 @@ def test_a_secret_does_not_survive(form: str, secret: str, before: str, after: s
     assert secret not in redact(f"{before} {form.format(secret, secret)} {after}")
 
 
-@patient
 @given(st.sampled_from(FORMS), secrets, st.integers(300, 520))
 def test_a_secret_that_is_cut_in_two_does_not_survive(form: str, secret: str, filler: int) -> None:
     """The half of a secret in front of a cut is dropped: it no longer looks like one."""
@@ -59,7 +54,6 @@ def test_a_secret_that_is_cut_in_two_does_not_survive(form: str, secret: str, fi
     assert secret[:12] not in shown
 
 
-@patient
 @given(st.text(), st.integers(1, 600))
 def test_the_result_is_never_longer_than_the_limit(text: str, limit: int) -> None:
     """The limit counts for every text."""
@@ -107,9 +101,13 @@ ATTACKS = (
 
 @pytest.mark.parametrize("unit", ATTACKS)
 def test_no_text_makes_it_slow(unit: str) -> None:
-    """Text of the worst shape costs milliseconds: no pattern backtracks."""
-    texts = [(unit * 2000)[:2000], (unit * 2000)[:1999] + "!", (unit * 2000)[:1990] + " x"]
+    """Text of the worst shape costs milliseconds: no pattern backtracks.
+
+    Of this length it costs some 50; a pattern that backtracks, the square of the length, takes 12 seconds.
+    """
+    length = 50_000
+    texts = [(unit * length)[: length - len(end)] + end for end in ("", "!", " x")]
     start = time.process_time()
     for text in texts:
-        redact(text)
-    assert time.process_time() - start < 0.25
+        redact(text, limit=length)
+    assert time.process_time() - start < 8

@@ -1,6 +1,7 @@
 """A look at the processes of this machine, for tests that leave none behind."""
 
 import subprocess
+import time
 from collections.abc import Callable
 
 import pytest
@@ -27,6 +28,10 @@ def ends(processes: Callable[[], Processes]) -> Callable[[int], bool]:
     """A function that tells whether a process ends soon; one that nobody has buried yet has ended."""
 
     def watch(pid: int) -> bool:
-        return any(processes().get(pid, (0, "Z"))[1].startswith("Z") for _ in range(500))
+        end = time.monotonic() + 60
+        while not processes().get(pid, (0, "Z"))[1].startswith("Z"):
+            if time.monotonic() > end:
+                return False
+        return True
 
     return watch

@@ -107,7 +107,9 @@ def test_fake_kommo_serves_until_it_is_told_to_end(tmp_path: Path) -> None:
         assert child.stdout is not None
         url, _, token = child.stdout.readline().split()
         headers = {"Authorization": f"Bearer {token}"}
-        statuses = [httpx.get(f"{url}/api/v4/leads", headers=headers).status_code for _ in range(3)]
+        statuses = [
+            httpx.get(f"{url}/api/v4/leads", headers=headers, timeout=60).status_code for _ in range(3)
+        ]
         child.send_signal(signal.SIGTERM)
 
     assert [204, 503, 204] == statuses

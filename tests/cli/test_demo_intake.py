@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -51,10 +52,10 @@ def test_lead_is_acknowledged_once_it_was_accepted(capsys: pytest.CaptureFixture
     """The answer comes after the intake took the lead, unharmed by its journey."""
     intake = Intake()
     with served(intake, capsys) as url:
-        answer = httpx.post(f"{url}/leads", json={"key": LEAD.key, "lead": LEAD.fields})
+        answer = httpx.post(f"{url}/leads", json={"key": LEAD.key, "lead": LEAD.fields}, timeout=60)
 
         assert 202 == answer.status_code
-        assert {"waiting": 1} == httpx.get(f"{url}/stats").json()
+        assert {"waiting": 1} == httpx.get(f"{url}/stats", timeout=60).json()
     assert {LEAD.key: LEAD.fields} == intake.accepted
 
 
@@ -73,14 +74,14 @@ def test_request_that_is_no_lead_is_refused(
     """Nothing is acknowledged that was not accepted."""
     intake = Intake()
     with served(intake, capsys) as url:
-        assert status == httpx.post(f"{url}{path}", content=body).status_code
+        assert status == httpx.post(f"{url}{path}", content=body, timeout=60).status_code
     assert {} == intake.accepted
 
 
 def test_lead_that_cannot_be_stored_is_not_acknowledged(capsys: pytest.CaptureFixture[str]) -> None:
     """A full disk is told to the caller, who keeps the lead."""
     with served(Intake(refusals=1), capsys) as url:
-        answer = httpx.post(f"{url}/leads", json={"key": LEAD.key, "lead": LEAD.fields})
+        answer = httpx.post(f"{url}/leads", json={"key": LEAD.key, "lead": LEAD.fields}, timeout=60)
 
     assert answer.is_server_error
     assert {"error": "the disk is full"} == answer.json()
@@ -95,7 +96,7 @@ def test_defect_of_the_intake_is_reported_and_not_acknowledged(capsys: pytest.Ca
     with open_front(0, accept=accept, stats=Intake().stats, status=202):
         url = json.loads(capsys.readouterr().out)["url"]
         with pytest.raises(httpx.RemoteProtocolError):
-            httpx.post(f"{url}/leads", json={"key": LEAD.key, "lead": {}})
+            httpx.post(f"{url}/leads", json={"key": LEAD.key, "lead": {}}, timeout=60)
     assert "KeyError" in capsys.readouterr().err
 
 
@@ -189,7 +190,7 @@ def test_naive_intake_acknowledges_before_it_delivers() -> None:
     gate = threading.Event()
 
     def answer(_: httpx.Request) -> httpx.Response:
-        gate.wait(10)
+        gate.wait(60)
         return httpx.Response(200, json=[{"id": 7}])
 
     intake = background(answer)
@@ -201,6 +202,8 @@ def test_naive_intake_acknowledges_before_it_delivers() -> None:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Return once *condition* holds; fail after 10 seconds."""
-    ticks = threading.Event()
-    assert any(condition() or ticks.wait(0.01) for _ in range(1000))
+    """Return once *condition* holds; fail after a minute."""
+    ticks, end = threading.Event(), time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        ticks.wait(0.01)

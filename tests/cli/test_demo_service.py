@@ -28,14 +28,14 @@ def test_killed_service_comes_back_on_its_port_with_its_leads(tmp_path: Path) ->
     lead = {"key": "form-1-00001", "lead": {"name": "Анна"}}
     with Service(DURABLE, settings(tmp_path), log=tmp_path / "log") as service:
         url = service.url
-        assert 202 == httpx.post(f"{url}/leads", json=lead).status_code
+        assert 202 == httpx.post(f"{url}/leads", json=lead, timeout=60).status_code
         service.kill()
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{url}/stats")
+            httpx.get(f"{url}/stats", timeout=60)
         service.start()
 
         assert url == service.url
-        assert {"waiting": 1, "parked": 0} == httpx.get(f"{url}/stats").json()
+        assert {"waiting": 1, "parked": 0} == httpx.get(f"{url}/stats", timeout=60).json()
 
 
 @pytest.mark.parametrize(("module", "status"), [(NAIVE, 200), (DURABLE, 202)])
@@ -45,11 +45,11 @@ def test_intake_delivers(module: str, status: int, tmp_path: Path) -> None:
     with FakeKommo(rate=None) as kommo:
         field = [{"name": "External ID", "type": "text", "code": "EXTERNAL_ID"}]
         headers = {"Authorization": f"Bearer {kommo.token}"}
-        httpx.post(f"{kommo.url}/api/v4/leads/custom_fields", json=field, headers=headers)
+        httpx.post(f"{kommo.url}/api/v4/leads/custom_fields", json=field, headers=headers, timeout=60)
         known = settings(tmp_path, kommo=kommo.url, token=kommo.token)
         with Service(module, known, log=tmp_path / "log") as service:
-            assert status == httpx.post(f"{service.url}/leads", json=lead).status_code
-            stats = (httpx.get(f"{service.url}/stats").json() for _ in range(10_000))
+            assert status == httpx.post(f"{service.url}/leads", json=lead, timeout=60).status_code
+            stats = (httpx.get(f"{service.url}/stats", timeout=60).json() for _ in range(10_000))
             assert 0 in (sum(waiting.values()) for waiting in stats)
         assert ["form-1-00001"] == [held["custom_fields"]["EXTERNAL_ID"][0] for held in kommo.leads()]
     assert "" == (tmp_path / "log").read_text()
@@ -71,7 +71,7 @@ def test_service_is_killed_when_the_block_fails(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), service:
         raise KeyboardInterrupt
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{service.url}/stats")
+        httpx.get(f"{service.url}/stats", timeout=60)
 
 
 def test_service_dies_with_its_parent(tmp_path: Path, ends: Callable[[int], bool]) -> None:

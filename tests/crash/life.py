@@ -17,6 +17,9 @@ from resilient_agents._flow import Flow
 from resilient_agents.crm.kommo import KommoClient, Timeouts
 from resilient_agents.deadletter import Entry, Limits, Outcome
 
+GRACE = 2.0
+"""Time in seconds: half a second for a late commit, and three times that for a machine that is busy."""
+
 TIMEOUTS = Timeouts(connect=0.4, read=0.4, write=0.4, pool=0.4, total=0.6)
 LIMITS = Limits(max_crashes=10_000, wait_initial=0.05, wait_max=0.4)
 
@@ -62,7 +65,7 @@ def main(database: str, url: str, first: int, mode: str) -> None:
     with (
         DeadLetterQueue(f"sqlite:///{database}", lease=1.0, limits=LIMITS) as queue,
         KommoClient(
-            url, tokens="test-token", queue=queue, timeouts=TIMEOUTS, rate=200, grace=1.2, topic="kommo"
+            url, tokens="test-token", queue=queue, timeouts=TIMEOUTS, rate=200, grace=GRACE, topic="kommo"
         ) as client,
     ):
         replayer = Replayer(queue, concurrency=8 if mode == "drain" else 2, poll=0.05)

@@ -30,9 +30,9 @@ WEATHER = [
     Fault(kind="500", method="POST", route="*/complex", probability=0.05, commit=True),
     Fault(kind="504", method="POST", route="*/complex", probability=0.05, commit=True),
     Fault(kind="503", probability=0.02),
-    Fault(kind="hang", method="POST", route="*/complex", probability=0.03, seconds=0.8, commit="late"),
+    Fault(kind="hang", method="POST", route="*/complex", probability=0.03, seconds=0.5, commit="late"),
 ]
-"""What happens to the CRM meanwhile. The latest late commit comes 0.8 seconds after its request."""
+"""What happens to the CRM meanwhile. The latest late commit comes half a second after its request."""
 
 
 DRAIN_LIMIT = 240

@@ -1,6 +1,7 @@
 """Hand-made servers, and one way to use either client."""
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -15,9 +16,12 @@ from resilient_agents.crm.kommo import AsyncKommoClient
 from resilient_agents.deadletter import DeadLetterQueue, Delivered, Pass, Queued, Replayer, State
 from resilient_agents.testing import FakeClock
 
-FIXTURES = Path(__file__).parents[3] / "shared" / "kommo" / "fixtures"
+FIXTURES = Path(os.environ.get("KOMMO_SAMPLES", "no-such-folder"))
 
 COMPLEX = "/api/v4/leads/complex"
+
+PATIENCE = 60.0
+"""Time in seconds after which a test gives up."""
 
 
 def finish_with(runner: asyncio.Runner | None) -> Callable[[Any], Any]:
@@ -58,8 +62,8 @@ class Driver:
         return passed
 
     def replay_until_empty(self, clock: FakeClock) -> None:
-        """Let workers pass over the queue, a minute apart, until nothing waits; give up after 5 seconds."""
-        end = time.monotonic() + 5
+        """Let workers pass over the queue, a minute apart, until nothing waits; give up in the end."""
+        end = time.monotonic() + PATIENCE
         while self.queue.stats().waiting and time.monotonic() < end:
             clock.advance(61)
             self.replay()

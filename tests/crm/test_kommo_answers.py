@@ -229,7 +229,7 @@ def test_the_vendors_own_errors_mean_the_same(name: str, expected: Meaning) -> N
     """The documented bodies of errors are understood as the table says."""
     sample = FIXTURES / "errors" / name
     if not sample.exists():
-        pytest.skip("the vendor's samples are not here")
+        pytest.skip("KOMMO_SAMPLES names no folder with real bodies")
 
     assert expected == verdict(answer_of(int(name[:3]), sample.read_bytes()))[1]
 

@@ -2,7 +2,6 @@
 
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from resilient_agents.errors import (
     ReauthRequired,
     ValidationFailed,
 )
-from resilient_agents.testing import FakeKommo
+from resilient_agents.testing import FakeClock, FakeKommo
 
 ANN = NewLead(name="Anna 🙂", phone="+7 916 000-00-00", email="ann@example.com", tags=("site",), price=100)
 
@@ -187,16 +186,14 @@ def test_a_deadline_of_nothing_queues_the_lead(connect: Connect, fake: FakeKommo
     assert 0.0 == driver.queue.pauses.wait(driver.client.topic)
 
 
-def test_the_rate_is_kept(fake: FakeKommo, queue: DeadLetterQueue) -> None:
-    """Requests of many threads stay within seven a second, however they are spread on the way."""
-    fake.switch(rate=7)
-    with KommoClient(fake.url, tokens=fake.token, queue=queue) as client, ThreadPoolExecutor(17) as pool:
-        client.find_lead("form-8731")
-        found = list(pool.map(client.find_lead, ["form-8731"] * 17))
+def test_the_rate_is_kept(connect: Connect, fake: FakeKommo, clock: FakeClock) -> None:
+    """Every request takes its turn: seven a second, or less, as some take longer on the way."""
+    driver = connect(rate=7)
+    found = [driver.find_lead("form-8731") for _ in range(18)]
 
-    assert [None] * 17 == found
+    assert [None] * 18 == found
     assert 20 == len(fake.requests())
-    assert "429" not in fake.statuses()
+    assert [1.1, 1.1] == pytest.approx(clock.sleeps)
 
 
 def test_a_closed_client_can_go_on(connect: Connect) -> None:

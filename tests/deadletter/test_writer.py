@@ -20,8 +20,11 @@ from resilient_agents.errors import Conflict, StorageBusy, StorageFailure
 
 Stalled = Callable[[], AbstractContextManager[None]]
 
-SHORT = 0.25
-"""Time in seconds after which an impatient caller gives up; a commit takes a hundredth of it."""
+PATIENCE = 60.0
+"""Time in seconds after which a test gives up."""
+
+SHORT = 0.05
+"""Time in seconds after which an impatient caller gives up."""
 
 
 def prepare(connection: sqlite3.Connection) -> None:
@@ -72,7 +75,16 @@ def commits(log: Path) -> int:
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[Writer]:
     """Open a writer on a table of numbers."""
-    opened = Writer(tmp_path / "queue.db", prepare, patience=10)
+    opened = Writer(tmp_path / "queue.db", prepare, patience=PATIENCE)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def impatient(tmp_path: Path) -> Iterator[Writer]:
+    """Open a writer whose callers give up soon; that it opens in time is not sure on a busy disk."""
+    opened = Writer(tmp_path / "queue.db", prepare, patience=PATIENCE)
+    opened._patience = SHORT
     yield opened
     opened.close()
 
@@ -152,44 +164,38 @@ def test_refusal_is_fresh_for_each_caller(writer: Writer) -> None:
     assert 1 == writer.perform(insert(1))
 
 
-def test_busy(writer: Writer, stalled: Stalled, tmp_path: Path) -> None:
+def test_busy(impatient: Writer, stalled: Stalled) -> None:
     """When another process keeps the lock, the caller hears in time, and what to do."""
-    impatient = Writer(tmp_path / "queue.db", prepare, patience=SHORT)
     with stalled(), pytest.raises(StorageBusy) as caught:
         impatient.perform(insert(1))
-    impatient.close()
 
     assert str(caught.value).startswith(
-        "queue.db: no commit within 0.25 s; another process may hold queue.db-lock"
+        "queue.db: no commit within 0.05 s; another process may hold queue.db-lock"
     )
     assert "submit it again with the same key" in str(caught.value)
 
 
-async def test_busy_in_a_loop(writer: Writer, stalled: Stalled, tmp_path: Path) -> None:
+async def test_busy_in_a_loop(impatient: Writer, stalled: Stalled) -> None:
     """In an event loop the wait is bounded too."""
-    impatient = Writer(tmp_path / "queue.db", prepare, patience=SHORT)
     with stalled(), pytest.raises(StorageBusy, match="no commit within"):
         await impatient.aperform(insert(1))
-    impatient.close()
 
 
-async def test_given_up_before_its_turn(writer: Writer, stalled: Stalled, tmp_path: Path) -> None:
+async def test_given_up_before_its_turn(impatient: Writer, stalled: Stalled, writer: Writer) -> None:
     """What its caller has given up before it was begun is not done behind his back."""
-    impatient = Writer(tmp_path / "queue.db", prepare, patience=SHORT)
     with stalled():
         with pytest.raises(StorageBusy):
             impatient.perform(insert(1))
         with pytest.raises(StorageBusy):
             await impatient.aperform(insert(2))
-    impatient.perform(insert(3))
-    impatient.close()
+    impatient.close()  # finishes what is in the line
 
-    assert [3] == writer.perform(numbers)
+    assert [] == writer.perform(numbers)
 
 
 def test_closed_while_others_write(tmp_path: Path) -> None:
     """Closing takes nothing from those who write at that moment: they open it again."""
-    writer = Writer(tmp_path / "queue.db", prepare, patience=5)
+    writer = Writer(tmp_path / "queue.db", prepare, patience=PATIENCE)
 
     def work(first: int) -> None:
         for number in range(first, first + 50):
@@ -264,7 +270,7 @@ def test_two_processes(queue: DeadLetterQueue, url: str) -> None:
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in crowd:
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE)
 
     assert [0, 0] == [process.returncode for process in crowd]
     expected = {f"{name}-{n}" for name in "ab" for n in range(200)}
@@ -296,7 +302,7 @@ def test_fork(url: str) -> None:
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
 
     assert "after before child parent\n" == parent.stdout
@@ -305,8 +311,10 @@ def test_fork(url: str) -> None:
 BUSY_FORK = """
 import os, sys, threading
 from resilient_agents import DeadLetterQueue
+from resilient_agents.deadletter import _writer
 
-queue = DeadLetterQueue(sys.argv[1], patience=10)
+_writer.REST_WAIT = 60  # a commit takes as long as the disk likes
+queue = DeadLetterQueue(sys.argv[1])
 stop = threading.Event()
 
 def write():
@@ -334,7 +342,7 @@ queue.close()
 def test_fork_while_others_write(url: str) -> None:
     """A child that is forked in the middle of its parent's commits can write at once."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", BUSY_FORK, url]
-    parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE)
 
     assert "0 8\n" == parent.stdout
 
@@ -364,7 +372,7 @@ queue.close()
 def test_fork_while_another_process_is_at_the_file(url: str) -> None:
     """A child that inherits an open connection refuses to accept anything: it would be lost."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", LOCKED_FORK, url]
-    parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=PATIENCE)
 
     assert "0\n" == parent.stdout
 

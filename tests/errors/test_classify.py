@@ -21,7 +21,7 @@ import psycopg.errors
 import pytest
 import redis
 import tenacity
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -45,9 +45,6 @@ from resilient_agents.errors import (
 SECRET = "hunter22"
 URL = f"https://ann:{SECRET}@acme.kommo.com/api/v4/leads?token={SECRET}#{SECRET}"
 
-patient = settings(
-    deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)  # the first text takes a second
 both = pytest.mark.parametrize("client", [httpx, httpx2])
 
 
@@ -795,7 +792,6 @@ def test_broken_attributes_are_no_evidence() -> None:
 values = st.one_of(st.none(), st.integers(), st.text(), st.binary(), st.floats(), st.builds(object))
 
 
-@patient
 @given(
     st.dictionaries(st.sampled_from(["response", "request", "sqlstate", "sqlite_errorname", "errno"]), values)
 )
@@ -807,7 +803,6 @@ def test_no_attribute_makes_the_decision_fail(attributes: dict[str, object]) -> 
     assert request_of(exc) is None
 
 
-@patient
 @given(st.text(min_size=4))
 def test_the_text_of_an_unknown_exception_is_never_shown(text: str) -> None:
     """The detail is built from safe facts only."""

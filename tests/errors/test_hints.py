@@ -8,14 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resilient_agents.errors.hints import LONGEST, retry_after
 
-patient = settings(
-    deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)  # the first text takes a second
 NOW = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
 
@@ -61,7 +58,6 @@ def test_nonsense_is_not_a_hint(value: str) -> None:
     assert retry_after({"Retry-After": value}, now=NOW) is None
 
 
-@patient
 @given(st.datetimes(datetime(2023, 11, 14, 22, 13, 21), datetime(2024, 11, 13)))
 def test_any_date_within_a_year_is_read(moment: datetime) -> None:
     """A date in the form that servers must send comes out as the seconds until it."""
@@ -196,7 +192,6 @@ documents = st.recursive(
 )
 
 
-@patient
 @given(st.dictionaries(names, values), documents | st.text() | st.binary(), st.floats(0, 1e12))
 def test_no_garbage_raises_and_every_hint_is_a_wait(
     headers: dict[str, Any], body: object, now: float

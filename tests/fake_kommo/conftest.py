@@ -1,6 +1,7 @@
 """An account on a clock that stands still, and a way to ask it without sockets."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,30 @@ def clock() -> Iterator[FakeClock]:
     """A clock that stands still, in force for the whole process."""
     with FakeClock() as still:
         yield still
+
+
+class HeldClock(FakeClock):
+    """A clock on which a wait ends when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ends = threading.Semaphore(0)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait until the test ends a wait; give up after a minute."""
+        assert self._ends.acquire(timeout=60)
+        super().sleep(seconds)
+
+    def end_a_wait(self) -> None:
+        """Let the wait that was begun first end, or the next one that is begun."""
+        self._ends.release()
+
+
+@pytest.fixture
+def held() -> Iterator[HeldClock]:
+    """A clock, in force for the whole process, on which a wait ends when the test says so."""
+    with HeldClock() as clock:
+        yield clock
 
 
 @pytest.fixture

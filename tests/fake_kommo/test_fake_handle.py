@@ -24,12 +24,13 @@ def running() -> Iterator[FakeKommo]:
         yield kommo
 
 
-def post(kommo: FakeKommo, name: str = "x", timeout: float = 5.0) -> int:
-    """Create a lead and return the status."""
-    connection = http.client.HTTPConnection(kommo.url.removeprefix("http://"), timeout=timeout)
+def post(kommo: FakeKommo, name: str = "x", patience: float = 60.0) -> int:
+    """Create a lead and return the status; give up when *patience* is over after the request was sent."""
+    connection = http.client.HTTPConnection(kommo.url.removeprefix("http://"), timeout=60)
     headers = {"Authorization": f"Bearer {kommo.token}"}
     try:
         connection.request("POST", "/api/v4/leads", body=json.dumps([{"name": name}]), headers=headers)
+        connection.sock.settimeout(patience)
         return connection.getresponse().status
     finally:
         connection.close()
@@ -67,8 +68,9 @@ def test_a_paused_fake_answers_after_it_is_resumed(running: FakeKommo) -> None:
     running.reset()
     running.script([])
     running.pause()
+    running.pause()
     with pytest.raises(TimeoutError):
-        post(running, timeout=0.05)
+        post(running, patience=0.05)
     with pytest.raises(RuntimeError, match=r"call resume\(\) first"):
         running.leads()
     running.resume()
@@ -109,6 +111,8 @@ def test_a_fake_that_died_by_itself_says_so() -> None:
     kommo.start()
     os.kill(kommo.pid, signal.SIGKILL)
     os.waitid(os.P_PID, kommo.pid, os.WEXITED | os.WNOWAIT)
+    kommo.pause()
+    kommo.resume()
     for _ in range(2):
         with pytest.raises(RuntimeError, match=r"has died: call stop\(\)"):
             kommo.statuses()

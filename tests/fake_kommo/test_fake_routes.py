@@ -137,7 +137,7 @@ DOCUMENTS = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.
 
 @pytest.mark.parametrize("address", [LEADS, COMPLEX, FIELDS])
 @given(items=st.lists(DOCUMENTS, max_size=3))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_no_document_breaks_the_fake(build: Callable[..., Any], address: str, items: Any) -> None:
     """Whatever JSON comes is stored whole or refused whole, and what is stored can be shown."""
     ask = build()
@@ -452,7 +452,7 @@ def test_a_page_holds_at_most_250(ask: Any) -> None:
 
 
 @given(limit=st.integers(1, 12), count=st.integers(0, 30))
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_following_the_links_meets_every_lead_once(build: Callable[..., Any], limit: int, count: int) -> None:
     """Whatever the page size, no lead is left out and none is met twice."""
     ask = build()

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -15,6 +14,9 @@ from typing import Any
 import pytest
 
 from resilient_agents.testing import FakeKommo, Fault
+from resilient_agents.testing.fake_kommo.account import Account
+from resilient_agents.testing.fake_kommo.gate import Switches
+from resilient_agents.testing.fake_kommo.server import Server
 
 LEADS = "/api/v4/leads"
 HEADERS = {"Authorization": "Bearer test-token"}
@@ -34,9 +36,13 @@ def kommo(running: FakeKommo) -> FakeKommo:
     return running
 
 
-def connect(kommo: FakeKommo, timeout: float = 5.0) -> http.client.HTTPConnection:
+PATIENCE = 60.0
+"""Time in seconds after which a test gives up."""
+
+
+def connect(kommo: FakeKommo) -> http.client.HTTPConnection:
     """Return a connection to the fake."""
-    return http.client.HTTPConnection(kommo.url.removeprefix("http://"), timeout=timeout)
+    return http.client.HTTPConnection(kommo.url.removeprefix("http://"), timeout=PATIENCE)
 
 
 def ask(
@@ -48,19 +54,24 @@ def ask(
     return connection.getresponse()
 
 
-def post(kommo: FakeKommo, timeout: float = 5.0) -> tuple[int, str, bytes]:
-    """Create a lead called x on a connection of its own; return status, media type and body."""
-    connection = connect(kommo, timeout)
+def post(kommo: FakeKommo, patience: float = PATIENCE) -> tuple[int, str, bytes]:
+    """Create a lead called x on a connection of its own; return status, media type and body.
+
+    *patience* is for the answer: the request has been sent by then.
+    """
+    connection = connect(kommo)
     try:
-        response = ask(connection, "POST", LEADS, [{"name": "x"}])
+        connection.request("POST", LEADS, body=b'[{"name": "x"}]', headers=HEADERS)
+        connection.sock.settimeout(patience)
+        response = connection.getresponse()
         return response.status, response.getheader("Content-Type", ""), response.read()
     finally:
         connection.close()
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
-    """Return whether *holds* comes true within five seconds."""
-    end = time.monotonic() + 5
+    """Return whether *holds* comes true; give up in the end."""
+    end = time.monotonic() + PATIENCE
     while not holds():
         if time.monotonic() > end:
             return False
@@ -185,19 +196,27 @@ def test_the_control_addresses_are_open_to_every_process(kommo: FakeKommo) -> No
 # ---------------------------------------------------------------- faults
 
 
-def test_refuse_closes_the_port_for_a_while(kommo: FakeKommo) -> None:
-    """The client meets a real ECONNREFUSED, the handle still works, and then the same port opens again."""
-    idle = connect(kommo)
-    ask(idle).read()
-    kommo.script([Fault(kind="refuse", seconds=0.15, method="POST", times=1)])
+def test_refuse_closes_the_port() -> None:
+    """The client meets a real ECONNREFUSED, idle connections are closed, and the handle still works."""
+    with FakeKommo(rate=None) as kommo:
+        idle = connect(kommo)
+        ask(idle).read()
+        kommo.script([Fault(kind="refuse", seconds=3600)])
+        with pytest.raises(http.client.RemoteDisconnected):
+            post(kommo)
+        with pytest.raises(ConnectionRefusedError):
+            post(kommo)
+        assert [] == kommo.leads()
+        assert b"" == idle.sock.recv(1)
+        idle.close()
+
+
+def test_a_port_that_refused_opens_again(kommo: FakeKommo) -> None:
+    """When the time is up the same port takes connections again."""
+    kommo.script([Fault(kind="refuse", seconds=0.15, times=1)])
     started = time.monotonic()
     with pytest.raises(http.client.RemoteDisconnected):
         post(kommo)
-    with pytest.raises(ConnectionRefusedError):
-        post(kommo)
-    assert [] == kommo.leads()
-    assert b"" == idle.sock.recv(1)
-    idle.close()
 
     def opened() -> bool:
         try:
@@ -255,7 +274,7 @@ def test_hang_outlasts_the_clients_patience(kommo: FakeKommo, commit: bool, coun
     """The client's own timeout ends the wait, whether the write was executed or not."""
     kommo.script([Fault(kind="hang", seconds=30, commit=commit)])
     with pytest.raises(TimeoutError):
-        post(kommo, timeout=0.05)
+        post(kommo, patience=0.05)
     assert eventually(lambda: len(kommo.leads()) == count)
 
 
@@ -267,12 +286,16 @@ def test_hang_ends_by_itself_without_an_answer(kommo: FakeKommo) -> None:
 
 
 def test_a_write_may_come_through_after_the_client_has_gone(kommo: FakeKommo) -> None:
-    """A late commit: the client gave up, found nothing, and the lead appears afterwards."""
-    kommo.script([Fault(kind="hang", seconds=0.3, commit="late", times=1)])
+    """A late commit: the client gave up, nothing had been stored, and the lead appears afterwards."""
+    kommo.script([Fault(kind="hang", seconds=0.1, commit="late", times=1)])
+    kommo.pause()
     with pytest.raises(TimeoutError):
-        post(kommo, timeout=0.03)
-    assert [] == kommo.leads()
+        post(kommo, patience=0.03)
+    given_up = time.time()
+    kommo.resume()
     assert eventually(lambda: len(kommo.leads()) == 1)
+    (lead,) = kommo.leads()
+    assert lead["stored_at"] - given_up >= 0.1
 
 
 def test_latency_delays_the_usual_answer(kommo: FakeKommo) -> None:
@@ -303,18 +326,33 @@ def test_truncate_of_an_empty_answer_cuts_its_head(kommo: FakeKommo) -> None:
     assert b"\r\n\r\n" not in received
 
 
-def test_drip_spreads_the_body(kommo: FakeKommo) -> None:
-    """The head comes at once, the body in pieces, and it is whole at the end."""
+def test_drip_takes_its_time(kommo: FakeKommo) -> None:
+    """The body is whole at the end, and not before."""
     kommo.script([Fault(kind="drip", seconds=0.1)])
-    connection = connect(kommo)
     started = time.monotonic()
+    body = post(kommo)[2]
+    assert time.monotonic() - started >= 0.1
+    assert 10_000_001 == json.loads(body)["_embedded"]["leads"][0]["id"]
+
+
+def test_drip_spreads_the_body(held: Any) -> None:
+    """The head comes at once, the body in pieces; on a clock of the test, and so in this process."""
+    server = Server(Account(Switches(), [Fault(kind="drip", seconds=5)]))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    connection = http.client.HTTPConnection(server.authority, timeout=PATIENCE)
     response = ask(connection, "POST", LEADS, [{"name": "x"}])
-    head_after = time.monotonic() - started
-    pieces = list(iter(lambda: response.read1(4096), b""))
-    assert time.monotonic() - started >= max(0.1, head_after)
-    assert len(pieces) > 3
-    assert 10_000_001 == json.loads(b"".join(pieces))["_embedded"]["leads"][0]["id"]
+    pieces: list[bytes] = []
+    while response.length:
+        held.end_a_wait()
+        pieces.append(response.read1())
     connection.close()
+    server.stop()
+    thread.join(PATIENCE)
+    server.server_close()
+    assert len(pieces) > 10
+    assert 10_000_001 == json.loads(b"".join(pieces))["_embedded"]["leads"][0]["id"]
+    assert pytest.approx(5) == sum(held.sleeps)
 
 
 def test_drip_of_an_empty_answer_is_that_answer(kommo: FakeKommo) -> None:
@@ -407,7 +445,7 @@ def test_serve_ends_politely_on_a_signal(end: signal.Signals) -> None:
     with process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=5)
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE)
         switches = json.loads(ask(connection, path="/_fake/switches").read())
         process.send_signal(end)
         assert "ended" == process.stdout.readline().strip()
@@ -430,7 +468,7 @@ serve(ready=lambda url: threading.Thread(target=end, daemon=True).start())
 
 def test_serve_ends_whichever_thread_the_signal_meets() -> None:
     """A signal that does not interrupt the wait for connections ends it all the same."""
-    assert 0 == subprocess.run([sys.executable, "-c", ELSEWHERE], timeout=10, check=False).returncode
+    assert 0 == subprocess.run([sys.executable, "-c", ELSEWHERE], timeout=PATIENCE, check=False).returncode
 
 
 PARENT = """
@@ -450,11 +488,10 @@ def test_the_process_dies_with_its_parent() -> None:
 
     def gone() -> bool:
         try:
-            os.kill(child, 0)
-        except ProcessLookupError:
+            with open(f"/proc/{child}/stat") as stat:  # noqa: PTH123 - not a file of ours
+                return stat.read().rpartition(")")[2].split()[0] == "Z"
+        except (FileNotFoundError, ProcessLookupError):
             return True
-        with open(f"/proc/{child}/stat") as stat:  # noqa: PTH123 - not a file of ours
-            return stat.read().rpartition(")")[2].split()[0] == "Z"
 
     assert -signal.SIGKILL == told.returncode
     assert eventually(gone)

@@ -619,7 +619,7 @@ limiter = RateLimiter(1)
 limiter._lock.acquire()
 child = os.fork()
 if not child:
-    signal.alarm(10)
+    signal.alarm(60)
     os._exit(not limiter.try_acquire())
 print(os.waitpid(child, 0)[1])
 """
@@ -628,6 +628,6 @@ print(os.waitpid(child, 0)[1])
 def test_fork() -> None:
     """A lock that a thread of the parent held at the fork keeps nobody waiting in the child."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
-    parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=30)
+    parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=120)
 
     assert "0\n" == parent.stdout

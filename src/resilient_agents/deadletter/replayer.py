@@ -84,6 +84,7 @@ class Replayer:
         self._wakers: list[Callable[[], object]] = []
         self._turn = 0
         self._complaint = ""
+        self._failures = 0
 
     def stop(self) -> None:
         """Finish the calls under way and return from `run` or `arun`; a stopped replayer stays stopped.
@@ -187,8 +188,10 @@ class Replayer:
 
     def _advance(self, perform: Perform, *, awaiting: bool) -> Flow[float]:
         """Make one call if something is due; return the time in seconds to wait before the next."""
+        failures = self._failures
         done = yield from self._step(perform, awaiting=awaiting)
-        self._complaint = ""
+        if failures == self._failures:  # else another worker met one that may have come after our success
+            self._complaint = ""
         if done.handled:
             return 0.0
         ready = [topic for topic in self._queue.targets if self._queue.pauses.wait(topic) == 0.0]
@@ -270,6 +273,7 @@ class Replayer:
     def _complain(self, exc: Exception) -> float:
         """Log what keeps the worker from working, once for as long as it lasts; return the time to wait."""
         failure = classify(exc)
+        self._failures += 1
         if failure.detail != self._complaint:
             self._complaint = failure.detail
             _log.error("the replayer cannot work, and tries again: %s", failure.detail, exc_info=exc)
@@ -277,11 +281,8 @@ class Replayer:
 
     def _outlive(self, exc: BaseException) -> float:
         """Log what would have ended a worker; return the time to wait."""
-        _log.error(
-            "a handler raised %s, which ends no worker: its entry is taken back when the lease runs out",
-            type(exc).__name__,
-            exc_info=exc,
-        )
+        text = "a handler raised %s, which ends no worker: its entry is taken back when the lease runs out"
+        _log.error(text, type(exc).__name__, exc_info=exc)
         return self._poll
 
     def _warn(self, perform: Perform) -> Flow[None]:

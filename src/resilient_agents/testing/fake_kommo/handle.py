@@ -1,6 +1,7 @@
 """`FakeKommo`: a fake account in a process of its own, seen from the test."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -199,8 +200,12 @@ class FakeKommo:
     def pause(self) -> None:
         """Freeze the process: connections are taken by the kernel, and nothing is answered."""
         with self._lock:
-            self._running().send_signal(signal.SIGSTOP)
-            self._paused = True
+            process = self._running()
+            if not self._paused:
+                process.send_signal(signal.SIGSTOP)
+                with suppress(ChildProcessError):  # it has died
+                    os.waitpid(process.pid, os.WUNTRACED)  # some of its threads may go on for a moment
+                self._paused = True
 
     def resume(self) -> None:
         """Let a paused process go on, with all that came meanwhile."""
