@@ -1,27 +1,32 @@
 """What breakers and pipelines cost when nothing is wrong: CPU nanoseconds a call, beside their peers.
 
-Every subject decorates the same function. The subjects take turns, so that a busy moment of the machine hits
-them all alike, and of many rounds the fastest counts: noise only ever adds. Time is CPU time of the process.
+Every subject decorates the same function.
 
     python benchmarks/policies.py [--rounds 30] [--json FILE] [--plot FILE.svg]
 """
 
 import argparse
 import asyncio
-import gc
-import json
-import os
-import platform
 import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
 from importlib.util import find_spec
-from itertools import repeat
 from pathlib import Path
-from time import monotonic, perf_counter, process_time
-from typing import Any, NamedTuple
+from time import monotonic, perf_counter
+from typing import Any
 
+from interleaved import (
+    Cost,
+    Subject,
+    bare,
+    costs_of,
+    loop_by_hand,
+    loop_by_hand_async,
+    plot,
+    table,
+    write_json,
+)
 from resilient_agents import retry, timeout
 from resilient_agents.policies import (
     AdaptiveConcurrency,
@@ -34,68 +39,12 @@ from resilient_agents.policies import (
     fallback,
 )
 
-SAMPLE_SECONDS = 0.004
 BREAKERS, FUSED, SIX = "breaker, closed", "retry + breaker + budget", "pipeline of six"
 YARDSTICKS = {BREAKERS: "hand-written breaker", FUSED: "hand-written loop", SIX: "undecorated"}
 OURS = {BREAKERS: "CircuitBreaker()", FUSED: "Pipeline(retry, breaker)", SIX: "Pipeline of six policies"}
 GOALS = {BREAKERS: 1.8, FUSED: 3.0}
 MOST_OVER_BARE = 3000.0
 CALLERS = 50
-
-
-class Subject(NamedTuple):
-    """A way to call a function, for one or both kinds of functions."""
-
-    name: str
-    blocking: Callable[[Any], Any] | None
-    awaiting: Callable[[Any], Any] | None
-
-
-class Cost(NamedTuple):
-    """What a call costs in CPU nanoseconds, and how that compares to the yardstick."""
-
-    scenario: str
-    mode: str
-    subject: str
-    nanoseconds: float
-    ratio: float
-
-
-def bare(fn: Any) -> Any:
-    """Return *fn*."""
-    return fn
-
-
-def loop_by_hand(fn: Any) -> Any:
-    """Return *fn* in the retry that one would write by hand."""
-
-    @wraps(fn)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        for attempt in range(3):
-            try:
-                return fn(*args, **kwargs)
-            except ConnectionError:
-                if attempt == 2:
-                    raise
-        return None
-
-    return call
-
-
-def loop_by_hand_async(fn: Any) -> Any:
-    """Return *fn* in the retry that one would write by hand."""
-
-    @wraps(fn)
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        for attempt in range(3):
-            try:
-                return await fn(*args, **kwargs)
-            except ConnectionError:
-                if attempt == 2:
-                    raise
-        return None
-
-    return call
 
 
 class ByHand:
@@ -241,64 +190,18 @@ async def coroutine_function(number: int) -> int:
     return number
 
 
-async def time_blocking(fn: Any, calls: int) -> float:
-    """Return the CPU seconds of so many calls."""
-    start = process_time()
-    for _ in repeat(None, calls):
-        fn(1)
-    return process_time() - start
-
-
-async def time_awaiting(fn: Any, calls: int) -> float:
-    """Return the CPU seconds of so many awaited calls."""
-    start = process_time()
-    for _ in repeat(None, calls):
-        await fn(1)
-    return process_time() - start
-
-
-@contextmanager
-def no_collections() -> Iterator[None]:
-    """Keep the garbage collector of one subject out of the figures of the next."""
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-async def fastest(fns: dict[str, Any], timer: Any, rounds: int) -> dict[str, float]:
-    """Return the CPU nanoseconds of a call of each function, the fastest of all rounds."""
-    calls = {name: max(20, int(20 * SAMPLE_SECONDS / await timer(fn, 20))) for name, fn in fns.items()}
-    best = dict.fromkeys(fns, float("inf"))
-    for _ in range(rounds):
-        for name, fn in fns.items():
-            with no_collections():
-                seconds = await timer(fn, calls[name])
-            best[name] = min(best[name], seconds / calls[name] * 1e9)
-    return best
-
-
 async def measure(rounds: int) -> list[Cost]:
     """Return the cost of every subject in every scenario, blocking and awaiting."""
     costs = []
     for scenario, subjects in SCENARIOS.items():
-        present = subjects()
-        modes: dict[str, tuple[dict[str, Any], Any]] = {
-            "sync": ({it.name: it.blocking(function) for it in present if it.blocking}, time_blocking),
-            "async": (
-                {it.name: it.awaiting(coroutine_function) for it in present if it.awaiting},
-                time_awaiting,
-            ),
-        }
-        for mode, (fns, timer) in modes.items():
-            best = await fastest(fns, timer, rounds)
-            yardstick = best[YARDSTICKS[scenario]]
-            costs += [
-                Cost(scenario, mode, name, round(cost, 1), round(cost / yardstick, 2))
-                for name, cost in best.items()
-            ]
+        costs += await costs_of(
+            scenario,
+            subjects(),
+            function,
+            coroutine_function,
+            yardstick=YARDSTICKS[scenario],
+            rounds=rounds,
+        )
     return costs
 
 
@@ -360,39 +263,6 @@ def verdicts(costs: list[Cost]) -> list[str]:
     return lines
 
 
-def table(costs: list[Cost]) -> str:
-    """Return *costs* as a Markdown table."""
-    lines = ["| scenario | mode | subject | CPU ns a call | x yardstick |", "|---|---|---|--:|--:|"]
-    lines += [
-        f"| {cost.scenario} | {cost.mode} | {cost.subject} | {cost.nanoseconds:,.0f} | {cost.ratio:.2f} |"
-        for cost in costs
-    ]
-    return "\n".join(lines)
-
-
-def plot(costs: list[Cost], path: Path) -> None:
-    """Draw the breakers as bars, on a logarithmic scale."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, panels = plt.subplots(1, 2, figsize=(11, 3.2), layout="constrained")
-    for axes, mode in zip(panels, ("sync", "async"), strict=True):
-        shown = [cost for cost in costs if (cost.scenario, cost.mode) == (BREAKERS, mode)]
-        colours = ["tab:blue" if cost.subject.startswith("CircuitBreaker") else "silver" for cost in shown]
-        bars = axes.barh(
-            [cost.subject for cost in shown], [cost.nanoseconds for cost in shown], color=colours, log=True
-        )
-        axes.bar_label(
-            bars, [f"{cost.nanoseconds:,.0f} ns · {cost.ratio:.1f} x" for cost in shown], padding=3
-        )
-        axes.set_xlim(right=20 * max(cost.nanoseconds for cost in shown))
-        axes.set_title(f"{mode}: CPU time of a call through a closed breaker")
-        axes.invert_yaxis()
-    figure.savefig(path)
-
-
 def main() -> None:
     """Measure, print, and write what is asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -402,24 +272,21 @@ def main() -> None:
     options = parser.parse_args()
 
     costs = asyncio.run(measure(options.rounds))
-    latency, grown = asyncio.run(crowd(1000 * options.rounds)), growth(100_000)
-    print(table(costs))
-    print()
-    print("\n".join(verdicts(costs)))
+    latency, grown = asyncio.run(crowd(1000 * options.rounds)), growth(3_000 * options.rounds)
+    print(table(costs), "", *verdicts(costs), sep="\n")
     print(f"{SIX} under {CALLERS} callers: p50 {latency['p50']} µs, p99 {latency['p99']} µs a call")
-    print(f"100,000 calls that failed three times each: {grown} KiB more memory")
+    print(f"{3_000 * options.rounds:,} calls that failed three times each: {grown} KiB more memory")
     if options.json:
-        where = {"python": platform.python_version(), "machine": platform.platform(), "cpus": os.cpu_count()}
-        figures = {
-            "rounds": options.rounds,
-            "goals": GOALS,
-            "costs": [cost._asdict() for cost in costs],
-            "crowd": latency,
-            "growth_kib": grown,
-        }
-        options.json.write_text(json.dumps(where | figures, indent=2) + "\n", encoding="utf-8")
+        write_json(
+            options.json,
+            options.rounds,
+            costs,
+            goals=GOALS,
+            microseconds_in_a_crowd=latency,
+            growth_kib=grown,
+        )
     if options.plot:
-        plot(costs, options.plot)
+        plot(costs, BREAKERS, "CPU time of a call through a closed breaker", "CircuitBreaker(", options.plot)
 
 
 if __name__ == "__main__":
