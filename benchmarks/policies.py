@@ -272,21 +272,22 @@ def main() -> None:
     options = parser.parse_args()
 
     costs = asyncio.run(measure(options.rounds))
-    latency, grown = asyncio.run(crowd(1000 * options.rounds)), growth(3_000 * options.rounds)
+    calls = 4_000 * options.rounds
+    latency, grown = asyncio.run(crowd(1000 * options.rounds)), growth(calls)
     print(table(costs), "", *verdicts(costs), sep="\n")
     print(f"{SIX} under {CALLERS} callers: p50 {latency['p50']} µs, p99 {latency['p99']} µs a call")
-    print(f"{3_000 * options.rounds:,} calls that failed three times each: {grown} KiB more memory")
+    print(f"{calls:,} calls that failed three times each: {grown} KiB more memory")
     if options.json:
         write_json(
             options.json,
             options.rounds,
             costs,
             goals=GOALS,
-            microseconds_in_a_crowd=latency,
+            crowd_microseconds=latency,
             growth_kib=grown,
         )
     if options.plot:
-        plot(costs, BREAKERS, "CPU time of a call through a closed breaker", "CircuitBreaker(", options.plot)
+        plot(costs, BREAKERS, "CPU time, breaker closed", "CircuitBreaker(", options.plot)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What a retry costs when it is not needed, and when it is: CPU nanoseconds a call, beside its peers.
 
-Every subject decorates the same function. The yardstick is the ``try`` in a loop that one would write by hand.
-Nobody waits between attempts.
+Every subject decorates the same function. The yardstick is the ``try`` in a loop that one would write by
+hand. Nobody waits between attempts.
 
     python benchmarks/retry_success_path.py [--rounds 30] [--json FILE] [--plot FILE.svg]
 """
@@ -168,7 +168,7 @@ def main() -> None:
     if options.json:
         write_json(options.json, options.rounds, costs, goals=GOALS)
     if options.plot:
-        plot(costs, "success", "CPU time of a call that succeeds", OURS[:6], options.plot)
+        plot(costs, "success", "CPU time of a success", OURS[:6], options.plot)
 
 
 if __name__ == "__main__":
