@@ -489,6 +489,16 @@ def test_a_single_lead_does_not_undo_a_shrink() -> None:
     assert [25, 12, 6] == sizes
 
 
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refused_question_is_no_fault_of_a_lead(status: int) -> None:
+    """A look-up holds nothing of the lead's: whoever refuses it is not the account that we mean."""
+    calls = make_calls(Script([fields(CODE), refused(status=status)]))
+
+    with pytest.raises(ReauthRequired, match="is this the host of your Kommo account") as raised:
+        run(calls.find_lead("form-0"))
+    assert classify(raised.value).outage
+
+
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_no_lead_is_to_blame_for_a_page_of_a_proxy(status: int, count: int) -> None:

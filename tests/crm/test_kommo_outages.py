@@ -202,15 +202,28 @@ def test_an_account_that_shuts_us_out_costs_no_attempts(
     assert {"form-0": 1, "form-1": 1} == keys_in(fake)
 
 
-@pytest.mark.parametrize("head", ["301 Moved\r\nlocation: https://www.kommo.com", "404 Not Found"])
+REFUSAL = b'{"error": "missing X-Api-Key"}'
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("301 Moved\r\nlocation: https://www.kommo.com", b""),
+        ("404 Not Found", b""),
+        ("400 Bad Request\r\ncontent-type: application/json", REFUSAL),
+        ("413 Too Large\r\ncontent-type: application/json", REFUSAL),
+        ("422 Unprocessable\r\ncontent-type: application/json", REFUSAL),
+    ],
+)
 def test_a_wrong_host_costs_no_attempts(
     connect: Connect,
     serve: Callable[[Callable[[socket.socket], object]], Server],
     clock: FakeClock,
     head: str,
+    body: bytes,
 ) -> None:
-    """A host that knows no such account is a wrong setting: the leads wait."""
-    driver = connect(serve(saying(head)).url)
+    """A host that knows no such account, or is somebody else's, is a wrong setting: the leads wait."""
+    driver = connect(serve(saying(head, body)).url)
     receipt = driver.submit(ANN)
     for _ in range(15):
         clock.advance(3600)

@@ -19,6 +19,7 @@ from resilient_agents.errors import (
     NotFound,
     Origin,
     PayloadTooLarge,
+    RateLimited,
     Unreachable,
     ValidationFailed,
 )
@@ -407,12 +408,37 @@ class TestRedrive:
         )
         assert 1 == Replayer(queue).run_once().parked
 
-    def test_only_parked(self, queue: DeadLetterQueue) -> None:
-        """What is not parked cannot be redriven, and what is gone cannot either."""
-        entry = queue.enqueue("t", {})
+    def test_what_waits_too_long(self, queue: DeadLetterQueue, clock: FakeClock) -> None:
+        """An entry whose target asked for weeks of patience need not wait for them."""
 
-        with pytest.raises(Conflict, match=f"entry {entry.id} is pending, and only parked"):
-            queue.redrive(entry.id)
+        def wait_for_weeks(_: object) -> None:
+            raise RateLimited(retry_after=3_600_000)
+
+        queue.handler("t")(wait_for_weeks)
+        entry = queue.enqueue("t", {})
+        Replayer(queue).run_once()
+        waiting = queue.entries()[0]
+        assert (State.SCHEDULED, True) == (waiting.state, waiting.due > clock.time() + 3_000_000)
+
+        assert (State.SCHEDULED, clock.time()) == (
+            queue.redrive(entry.id).state,
+            queue.entries()[0].due,
+        )
+
+    def test_what_cannot_be_redriven(self, queue: DeadLetterQueue) -> None:
+        """What a worker is at cannot be redriven, and what is gone cannot either."""
+        entry = queue.enqueue("t", {})
+        refused: list[Conflict] = []
+
+        @queue.handler("t")
+        def work(_: object) -> None:
+            with pytest.raises(Conflict, match=f"entry {entry.id} is leased") as raised:
+                queue.redrive(entry.id)
+            refused.append(raised.value)
+
+        Replayer(queue).run_once()
+
+        assert 1 == len(refused)
         with pytest.raises(NotFound, match="there is no entry 99 waiting"):
             queue.redrive(99)
 

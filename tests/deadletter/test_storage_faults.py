@@ -10,9 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from resilient_agents import DeadLetterQueue
+from resilient_agents import DeadLetterQueue, Replayer
+from resilient_agents.deadletter import State
+from resilient_agents.deadletter._file import storage_failure
 from resilient_agents.deadletter._schema import APPLICATION_ID, SCHEMA_VERSION
-from resilient_agents.errors import ApiError, StorageCorrupt, StorageFailure, StorageFull, StorageReadOnly
+from resilient_agents.errors import (
+    ApiError,
+    Origin,
+    StorageCorrupt,
+    StorageFailure,
+    StorageFull,
+    StorageReadOnly,
+    ValidationFailed,
+)
 
 ROOM = 60
 """Pages that a full disk has room for."""
@@ -271,3 +281,74 @@ def test_restored_backup(queue: DeadLetterQueue, tmp_path: Path) -> None:
     queue.enqueue("t", {}, key="after")
 
     assert {"saved", "after"} == keys(queue)
+
+
+def test_payload_that_cannot_be_read(queue: DeadLetterQueue, caplog: pytest.LogCaptureFixture) -> None:
+    """An entry that was damaged in the file is parked, can be seen, and holds up no other."""
+    taken: list[object] = []
+    queue.handler("t")(taken.append)
+    damaged, sound = queue.enqueue("t", {"n": 1}), queue.enqueue("t", {"n": 2})
+    damage = "UPDATE entries SET payload = x'7b22' WHERE id = ?"
+    queue.blocking(lambda it: it.execute(damage, (damaged.id,)).fetchone())
+
+    done = Replayer(queue).run_once()
+
+    assert ([{"n": 2}], 1) == (taken, done.delivered)
+    [left] = queue.entries()
+    assert (damaged.id, State.PARKED, "internal.data", {}) == (left.id, left.state, left.code, left.payload)
+    assert f"entry {damaged.id} is parked" in caplog.text
+    assert State.DELIVERED == getattr(queue.get("t", sound.key), "state", None)
+
+
+def test_half_a_character_in_an_error(queue: DeadLetterQueue) -> None:
+    """What a target says may be no valid text: it is recorded all the same, and so are the others."""
+    taken: list[object] = []
+
+    @queue.handler("t")
+    def work(payload: dict[str, int]) -> None:
+        if payload["n"] == 1:
+            raise ValidationFailed("path: \ud83d", origin=Origin.DEPENDENCY, code="validation.\ud83d")
+        taken.append(payload)
+
+    queue.enqueue("t", {"n": 1})
+    queue.enqueue("t", {"n": 2})
+
+    done = Replayer(queue).run_once()
+
+    assert (1, 1, [{"n": 2}]) == (done.parked, done.delivered, taken)
+    [parked] = queue.entries()
+    assert ("validation.?", "path: ?") == (parked.code, (parked.last_error or "")[-7:])
+
+
+def test_one_file_by_two_names(tmp_path: Path) -> None:
+    """A link leads to the same file and to the same lock."""
+    (tmp_path / "link.db").symlink_to(tmp_path / "real.db")
+    with (
+        DeadLetterQueue(f"sqlite:///{tmp_path}/real.db") as real,
+        DeadLetterQueue(f"sqlite:///{tmp_path}/link.db") as link,
+    ):
+        real.enqueue("t", {}, key="one")
+        assert {"one"} == keys(link)
+
+    assert ["real.db-lock"] == [path.name for path in tmp_path.glob("*-lock")]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "advice"),
+    [
+        ("SQLITE_FULL", StorageFull, "the disk is full"),
+        ("SQLITE_IOERR_SHMSIZE", StorageFull, "the disk is full"),
+        ("SQLITE_IOERR_WRITE", StorageFailure, "the disk failed, or a quota"),
+        ("SQLITE_READONLY_DBMOVED", StorageReadOnly, "-wal, -shm and -lock"),
+    ],
+)
+def test_what_a_refusal_means(name: str, kind: type[StorageFailure], advice: str) -> None:
+    """Each refusal of SQLite is told in words, with what to do."""
+    exc = sqlite3.OperationalError()
+    exc.sqlite_errorname = name
+
+    failure = storage_failure(exc, Path("queue.db"))
+
+    assert type(failure) is kind
+    assert failure.detail.startswith("queue.db: ")
+    assert advice in failure.detail

@@ -104,3 +104,31 @@ def test_wrong_fields_are_kept_in_order() -> None:
     fields: list[dict[str, Any]] = [{"loc": ["a"]}, {"loc": ["b"]}]
     assert tuple(fields) == PayloadTooLarge(errors=fields).errors
     assert () == PayloadTooLarge().errors
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (7, 7.0),
+        ("120", 120.0),
+        (None, None),
+        (-1, None),
+        (float("inf"), None),
+        (float("nan"), None),
+        (10**9, None),
+        ("Fri, 31 Dec", None),
+        (True, None),
+    ],
+    ids=repr,
+)
+def test_a_wait_is_a_time(given: Any, kept: float | None) -> None:
+    """A wait that was passed on from a header as text is one; what cannot be one does no harm."""
+    assert kept == RateLimited(retry_after=given).retry_after
+    assert kept == classify(RateLimited(retry_after=given)).retry_after
+
+
+@pytest.mark.parametrize("given", [-1.0, float("inf"), "soon"], ids=repr)
+def test_a_rule_with_a_wait_that_is_none_is_refused(given: Any) -> None:
+    """What a person writes into a rule is checked at once."""
+    with pytest.raises(ValueError, match="retry_after must be a time in seconds"):
+        errors.register(KeyError, category=Category.EXTERNAL, retry_after=given)

@@ -20,7 +20,13 @@ LOCK_POLL = 0.001
 
 _STORAGE_ERRORS: tuple[tuple[str, type[StorageFailure], str], ...] = (
     ("SQLITE_FULL", StorageFull, "the disk is full: free some space"),
-    ("SQLITE_READONLY", StorageReadOnly, "the file cannot be written: check its permissions and its disk"),
+    ("SQLITE_IOERR_SHMSIZE", StorageFull, "the disk is full: free some space"),
+    ("SQLITE_IOERR", StorageFailure, "the disk failed, or a quota or a limit of size was reached"),
+    (
+        "SQLITE_READONLY",
+        StorageReadOnly,
+        "the file cannot be written: check its disk, its permissions and those of its -wal, -shm and -lock",
+    ),
     (
         "SQLITE_CANTOPEN",
         StorageReadOnly,

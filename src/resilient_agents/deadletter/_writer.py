@@ -84,7 +84,7 @@ class Writer:
     largest_group = 256
 
     def __init__(self, path: Path, prepare: Operation[None], *, patience: float) -> None:
-        self.path = path.absolute()
+        self.path = path.resolve()  # one lock file for one database, by whatever name
         self._prepare = prepare
         self._patience = patience
         self._reset()

@@ -72,7 +72,7 @@ def protected(
 def _key(template: str, arguments: Mapping[str, Any]) -> str:
     try:
         return template.format_map(arguments)
-    except (LookupError, AttributeError, ValueError):
+    except (LookupError, AttributeError, TypeError, ValueError):
         problem = f"cannot be made of the arguments as {template!r}"
         raise ValidationFailed(
             f"key {problem}", errors=[{"loc": ["key"], "msg": problem, "type": "key"}]

@@ -22,7 +22,7 @@ def find(topic: str, key: str) -> Operation[Entry | None]:
 
     def operation(connection: sqlite3.Connection) -> Entry | None:
         row = find_row(connection, topic, key)
-        return None if row is None else entry_of(row)
+        return None if row is None else _shown(row)
 
     return operation
 
@@ -37,7 +37,7 @@ def listing(*, states: Sequence[State], topic: str | None, after: int, limit: in
             " ORDER BY id LIMIT ?",
             (*states, topic, topic, after, limit),
         ).fetchall()
-        return [entry_of(row) for row in rows]
+        return [_shown(row) for row in rows]
 
     return operation
 
@@ -110,8 +110,20 @@ def find_row(connection: sqlite3.Connection, topic: str, key: str) -> Mapping[st
 _PLAIN = tuple(name for name in Entry.__slots__ if name not in ("payload", "state", "reference"))
 
 
+def _shown(row: Mapping[str, Any] | sqlite3.Row) -> Entry:
+    """Return a row as an entry to look at; a payload that was damaged in the file is shown as empty."""
+    try:
+        return entry_of(row)
+    except ValueError:
+        return entry_of({**dict(row), "payload": b"{}"})
+
+
 def entry_of(row: Mapping[str, Any] | sqlite3.Row) -> Entry:
-    """Return a row as an entry."""
+    """Return a row as an entry.
+
+    Raises:
+        ValueError: Its payload cannot be read.
+    """
     return Entry(
         payload=json.loads(row["payload"]),
         state=State(row["state"]),

@@ -235,7 +235,7 @@ class DeadLetterQueue:
         return self._writer.perform(queries.stats())
 
     def redrive(self, entry_id: int, *, resend: bool = False) -> Entry:
-        """Give a parked entry a fresh start. What may have been sent is still looked for first.
+        """Give an entry a fresh start now, parked or not. What may have been sent is still looked for first.
 
         Args:
             entry_id: The entry's number.
@@ -244,7 +244,7 @@ class DeadLetterQueue:
 
         Raises:
             NotFound: No entry has this number.
-            Conflict: The entry is not parked.
+            Conflict: A worker is at it.
         """
         entry = self._writer.perform(sqlite.redrive(entry_id, resend=resend, now=clock().time()))
         self._notify()

@@ -333,7 +333,8 @@ class Replayer:
             yield
         finally:
             for number, earlier in before.items():
-                signal.signal(number, earlier)
+                if earlier is not None:  # one that was installed by other means than Python stays replaced
+                    signal.signal(number, earlier)
 
 
 def _wake_threads(bells: Sequence[threading.Lock]) -> None:

@@ -4,6 +4,7 @@ Each function returns an operation for the group-committing `Writer`; nothing he
 ``entries`` holds what is still to be delivered, ``ledger`` one line for everything that was.
 """
 
+import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from resilient_agents.deadletter._writer import Operation
 from resilient_agents.deadletter.entry import Entry, State, digest
 from resilient_agents.deadletter.queries import UNHINDERED, entry_of, find_row
 from resilient_agents.errors import Conflict, NotFound
+
+_log = logging.getLogger("resilient_agents.deadletter")
 
 _INSERT = """
 INSERT INTO entries (topic, key, ordering_key, payload, state, due, token, lease_until, created, updated)
@@ -143,18 +146,34 @@ def claim(*, topic: str, limit: int, now: float, lease: float) -> Operation[list
     """Lease the entries of *topic* that are due, oldest due first, at most *limit*."""
 
     def operation(connection: sqlite3.Connection) -> list[Entry]:
-        due = connection.execute(_DUE, {"topic": topic, "now": now, "limit": limit}).fetchall()
-        claimed = []
-        for (entry_id,) in due:
-            row = connection.execute(
-                "UPDATE entries SET state = 'leased', token = token + 1, lease_until = ?"
-                " WHERE id = ? RETURNING *",
-                (now + lease, entry_id),
-            ).fetchone()
-            claimed.append(entry_of(row))
+        claimed: list[Entry] = []
+        while not claimed:
+            due = connection.execute(_DUE, {"topic": topic, "now": now, "limit": limit}).fetchall()
+            if not due:
+                break
+            for (entry_id,) in due:
+                row = connection.execute(
+                    "UPDATE entries SET state = 'leased', token = token + 1, lease_until = ?"
+                    " WHERE id = ? RETURNING *",
+                    (now + lease, entry_id),
+                ).fetchone()
+                try:
+                    claimed.append(entry_of(row))
+                except ValueError:
+                    _park_unreadable(connection, entry_id)
         return claimed
 
     return operation
+
+
+def _park_unreadable(connection: sqlite3.Connection, entry_id: int) -> None:
+    """Put an entry aside whose payload was damaged in the file, so that it holds up no other."""
+    _log.error("entry %d is parked: its payload cannot be read", entry_id)
+    connection.execute(
+        "UPDATE entries SET state = 'parked', code = 'internal.data', last_error = ?, lease_until = NULL"
+        " WHERE id = ?",
+        ("its payload cannot be read: the file was damaged", entry_id),
+    )
 
 
 def renew(leases: Sequence[tuple[int, int]], *, now: float, lease: float) -> Operation[set[int]]:
@@ -252,8 +271,8 @@ def _change(connection: sqlite3.Connection, entry: Entry, new: Change, now: floa
             new.state,
             new.due,
             new.sent_at,
-            new.code,
-            new.last_error,
+            _storable(new.code),
+            _storable(new.last_error),
             new.attempted,
             new.held_against,
             now,
@@ -264,20 +283,25 @@ def _change(connection: sqlite3.Connection, entry: Entry, new: Change, now: floa
     return cursor.rowcount == 1
 
 
+def _storable(text: str | None) -> str | None:
+    """Return *text* as UTF-8 can hold it: what other people's errors say may be half a character."""
+    return None if text is None else text.encode("utf-8", "replace").decode()
+
+
 def redrive(entry_id: int, *, resend: bool, now: float) -> Operation[Entry]:
-    """Give a parked entry a fresh start; what may have been sent is looked for first, unless *resend*.
+    """Give an entry a fresh start now; what may have been sent is looked for first, unless *resend*.
 
     Raises:
         NotFound: No entry has this number.
-        Conflict: The entry is not parked.
+        Conflict: A worker is at it.
     """
 
     def operation(connection: sqlite3.Connection) -> Entry:
         row = connection.execute("SELECT * FROM entries WHERE id = ?", (entry_id,)).fetchone()
         if row is None:
             raise NotFound(f"there is no entry {entry_id} waiting; delivered ones are in the ledger")
-        if row["state"] != State.PARKED:
-            raise Conflict(f"entry {entry_id} is {row['state']}, and only parked entries are redriven")
+        if row["state"] == State.LEASED:
+            raise Conflict(f"entry {entry_id} is leased: a worker is at it, or its lease runs out first")
         sent_at = None if resend else row["sent_at"]
         state = State.SCHEDULED if sent_at is None else State.UNCERTAIN
         row = connection.execute(

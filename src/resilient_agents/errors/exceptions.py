@@ -35,6 +35,7 @@ from copyreg import __newobj__ as newobj  # type: ignore[attr-defined]  # what o
 from typing import Any, ClassVar
 
 from resilient_agents.errors.failure import Advice, Category, Level, Origin
+from resilient_agents.errors.hints import wait_in_seconds
 
 
 class ApiError(Exception):
@@ -45,7 +46,8 @@ class ApiError(Exception):
         origin: Whose failure it is. The default is the class's own.
         code: A finer code than the class's own, as ``category.reason``.
         status: Another HTTP status than the class's own.
-        retry_after: Time in seconds after which it may work.
+        retry_after: Time in seconds after which it may work. What cannot be one, as a negative number or
+            more than a year, counts as *None*.
         errors: One mapping for each wrong field, with ``loc``, ``msg`` and ``type``; never with the input.
     """
 
@@ -75,7 +77,7 @@ class ApiError(Exception):
             self.code = code
         if status is not None:
             self.status = status
-        self.retry_after = retry_after
+        self.retry_after = wait_in_seconds(retry_after)
         self.errors = tuple(errors)
 
     @property

@@ -55,7 +55,7 @@ def retry_after(headers: object, body: object = None, *, now: float) -> float | 
     if not found:
         return _from_body(body)
     sources: tuple[Callable[[], float | None], ...] = (
-        lambda: _scaled(found.get("retry-after-ms"), 0.001),
+        lambda: wait_in_seconds(found.get("retry-after-ms"), 0.001),
         lambda: _seconds_or_date(found.get("retry-after"), now),
         lambda: _from_body(body),
         lambda: _reset(found.get("ratelimit-reset"), found.get("ratelimit-remaining"), now),
@@ -117,7 +117,13 @@ def _plausible(seconds: float) -> float | None:
     return seconds + 0.0 if 0.0 <= seconds <= LONGEST else None
 
 
-def _scaled(value: object, unit: float = 1.0) -> float | None:
+def wait_in_seconds(value: object, unit: float = 1.0) -> float | None:
+    """Return *value* as a wait, if it is one or spells one, from 0.0 to a year; else *None*.
+
+    Args:
+        value: Anything.
+        unit: What it counts, in seconds. The default is 1.0.
+    """
     number = _number(value)
     return None if number is None else _plausible(number * unit)
 
@@ -125,7 +131,7 @@ def _scaled(value: object, unit: float = 1.0) -> float | None:
 def _seconds_or_date(value: str | None, now: float) -> float | None:
     if value is None:
         return None
-    wait = _scaled(value)
+    wait = wait_in_seconds(value)
     if wait is not None:
         return wait
     moment = _moment(value, now)
@@ -174,7 +180,7 @@ def _from_body(body: object) -> float | None:
     if not isinstance(parsed, Mapping):
         return None
     for holder in (parsed, parsed.get("error"), parsed.get("parameters")):
-        wait = _scaled(holder.get("retry_after")) if isinstance(holder, Mapping) else None
+        wait = wait_in_seconds(holder.get("retry_after")) if isinstance(holder, Mapping) else None
         if wait is not None:
             return wait
     return None

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from resilient_agents.errors.exceptions import ApiError
 from resilient_agents.errors.failure import Advice, Category, Failure, Level, Origin
+from resilient_agents.errors.hints import wait_in_seconds
 from resilient_agents.errors.names import INNER, NAMES
 from resilient_agents.errors.tables import (
     DEFAULTS,
@@ -206,7 +207,8 @@ def register(
 
     Raises:
         TypeError: *match* is neither a subclass of `Exception` nor a predicate.
-        ValueError: *code* does not begin with *category* and a dot, or *category* is none.
+        ValueError: *code* does not begin with *category* and a dot, *category* is none, or *retry_after* is
+            no time.
     """
     global _rules
     if not (issubclass(match, Exception) if isinstance(match, type) else callable(match)):
@@ -214,6 +216,8 @@ def register(
     category = Category(category)
     if code is not None and code.partition(".")[0] != category:
         raise ValueError(f"the code {code!r} must begin with its category: {category}.…")
+    if retry_after is not None and wait_in_seconds(retry_after) is None:
+        raise ValueError(f"retry_after must be a time in seconds, a year at most, not {retry_after!r}")
     known = VERDICTS.get(code or "") or VERDICTS[DEFAULTS[category]]
     if status is None and origin is not None and origin is not known.origin:
         status = STATUS_FROM.get((category, origin))

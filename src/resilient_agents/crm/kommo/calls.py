@@ -157,10 +157,14 @@ class Calls:
 
         Raises:
             OutcomeUnknown: What came is no listing, or has no end: nothing counts as missing.
+            ReauthRequired: The question was refused: whoever it is that answers is no Kommo of ours.
         """
         for page in range(1, PAGES + 1):
             query = {**request.query, "limit": PAGE, "page": page}
-            listing = yield from self._ask(replace(request, query=query))
+            try:
+                listing = yield from self._ask(replace(request, query=query))
+            except Refused as exc:  # a question holds nothing of a lead that could be wrong
+                raise ReauthRequired(f"{exc.detail}: is this the host of your Kommo account?") from exc
             try:
                 item_id = _id_of(listing, name, wanted)
             except _NO_LISTING:

@@ -119,6 +119,11 @@ class _Client(ABC):
         return checked
 
     def _patience(self, wait: float | None = None) -> float:
+        if wait is not None and not wait >= 0:
+            raise ValidationFailed(
+                "wait must be a time in seconds, 0 or more",
+                errors=[{"loc": ["wait"], "msg": "must be 0 or more", "type": "greater_than_equal"}],
+            )
         return self._timeouts.total if wait is None else min(wait, self._timeouts.total)
 
 
