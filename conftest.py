@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import gc
 import inspect
 import os
 import subprocess
@@ -38,6 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=6,
         help="how often a crash test kills its process. The default is %(default)s.",
     )
+
+
+def pytest_collection_finish() -> None:
+    """Take what lives as long as the run out of the garbage collector's sight: tests ask it for theirs."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
