@@ -24,39 +24,110 @@ def clock() -> Iterator[FakeClock]:
         yield fake
 
 
+WINDOW = 10.0
+
+
 @given(
-    ratio=st.floats(0, 1),
+    ratio=st.sampled_from([0.0, 0.2, 0.5, 1.0]),
     floor=st.integers(1, 5),
-    steps=st.lists(st.sampled_from(["call", "take", "refund"]) | st.floats(0, 30), max_size=80),
+    rounds=st.lists(
+        st.tuples(st.floats(0, 1), st.sampled_from([0, 1, 9]), st.sampled_from([0, 1, 9]), st.integers(0, 1)),
+        min_size=20,
+        max_size=60,
+    ),
 )
-def test_never_more_than_its_share(ratio: float, floor: int, steps: list[str | float]) -> None:
-    """The balance is never negative, and no window holds more extra calls than floor and share allow."""
-    window = 10.0
+def test_never_more_than_its_share(
+    ratio: float, floor: int, rounds: list[tuple[float, int, int, int]]
+) -> None:
+    """Where it is looked at now and then, no window holds more extra calls than floor and share allow."""
     taken: list[float] = []
     called: list[float] = []
     with FakeClock() as clock:
-        budget = RetryBudget(ratio=ratio, floor=floor, window=window)
-        for step in steps:
+        budget = RetryBudget(ratio=ratio, floor=floor, window=WINDOW)
+        for wait, calls, takes, refunds in rounds:
+            clock.advance(wait)
             now = clock.monotonic()
-            if isinstance(step, float):
-                clock.advance(step)
-            elif step == "call":
+            for _ in range(calls):
                 budget.count()
                 called.append(now)
-            elif step == "take":
-                before = budget.balance
-                assert (before > 0) is budget.take()
-                if before:
+            for _ in range(takes):
+                allowed = budget.balance > 0
+                assert allowed is budget.take()
+                if allowed:
                     taken.append(now)
-            else:
+                    in_window = [sum(it > now - WINDOW for it in them) for them in (taken, called)]
+                    assert in_window[0] <= floor + ratio * in_window[1]
+            for _ in range(refunds):
                 budget.refund()
-                if taken:
-                    taken.pop()
+                del taken[-1:]
             assert budget.balance >= 0
-            now = clock.monotonic()
-            # A call counts from when it is looked for, so at most since the last look: all that were made.
-            recent = [moment for moment in taken if moment > now - window]
-            assert len(recent) <= floor + ratio * len(called)
+
+
+@given(calls=st.integers(0, 10_000), quiet=st.floats(0, 1e6), moves=st.lists(st.floats(0, 20), max_size=9))
+def test_after_a_calm(calls: int, quiet: float, moves: list[float]) -> None:
+    """However many calls went well since it was last looked at, they count as the traffic of one window."""
+    with FakeClock() as clock:
+        budget = RetryBudget(ratio=1.0, floor=1, window=WINDOW)
+        for _ in range(calls):
+            budget.count()
+        clock.advance(quiet)
+        passed = quiet
+
+        assert 1 <= budget.balance <= 1 + calls * min(1.0, WINDOW / max(passed, WINDOW))
+        for move in moves:
+            clock.advance(move)
+            passed += move
+            before, left = budget.balance, max(0.0, quiet - passed + WINDOW)
+            assert 1 <= before <= 1 + calls * (left / quiet if quiet > WINDOW else 1.0) + 1e-3
+            assert passed - quiet <= WINDOW or before == 1
+
+
+def test_even_traffic_without_a_look(clock: FakeClock) -> None:
+    """A service that has gone well for a day has the tokens of its traffic, not of the whole day."""
+    budget = RetryBudget(ratio=0.2, floor=3, window=10.0)
+    for _ in range(864):
+        budget.count()
+        clock.advance(0.1)
+
+    assert 3 + 20 - 1 <= budget.balance <= 3 + 20
+
+
+def test_a_token_is_held_for_a_whole_window(clock: FakeClock) -> None:
+    """A token that was taken late in its part of the window comes back no earlier for that."""
+    budget = RetryBudget(ratio=0.0, floor=1, window=10.0)
+    assert 1 == budget.balance
+    clock.advance(0.99)
+    assert budget.take()
+
+    clock.advance(9.99)
+    assert not budget.take()
+    clock.advance(0.01)
+    assert budget.take()
+
+
+def test_another_clock() -> None:
+    """A budget made before a test's clock came into force, and used after it, forgets and goes on."""
+    budget = RetryBudget(ratio=0.0, floor=2)
+    for ahead in (1e9, 0.0):
+        with FakeClock() as clock:
+            clock.advance(ahead)
+            assert 2 == budget.balance
+            assert [True, True, False] == [budget.take() for _ in range(3)]
+
+    assert 2 == budget.balance
+
+
+@given(moves=st.lists(st.floats(0, 30), max_size=300))
+def test_bounded_memory(moves: list[float]) -> None:
+    """What it remembers does not grow with the calls."""
+    with FakeClock() as clock:
+        budget = RetryBudget(ratio=1.0)
+        for move in moves:
+            clock.advance(move / 60)
+            budget.count()
+            budget.take()
+
+        assert len(budget._recent) <= 24
 
 
 def test_floor_for_the_quiet(clock: FakeClock) -> None:
@@ -138,7 +209,12 @@ async def test_outage(clock: FakeClock) -> None:
         ({"ratio": -0.1}, ValueError, "ratio must be from 0 to 1"),
         ({"ratio": float("nan")}, ValueError, "ratio must be from 0 to 1"),
         ({"floor": 1.5}, TypeError, "floor must be a whole number"),
+        ({"floor": True}, TypeError, "floor must be a whole number"),
         ({"floor": -1}, ValueError, "floor must be 0 or more"),
+        ({"ratio": "much"}, TypeError, "ratio must be a number from 0 to 1"),
+        ({"window": None}, TypeError, "window must be a time in seconds"),
+        ({"window": float("inf")}, ValueError, "window must be more than 0 seconds"),
+        ({"name": None}, TypeError, "name must be a text"),
         ({"floor": 0, "ratio": 0.0}, ValueError, "else nothing is retried"),
         ({"window": 0}, ValueError, "window must be more than 0 seconds"),
     ],
