@@ -1,6 +1,7 @@
 """How many extra calls a `RetryBudget` allows."""
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -201,6 +202,28 @@ async def test_outage(clock: FakeClock) -> None:
     await asyncio.gather(*(try_it() for _ in range(100)))
 
     assert 100 + 20 + 3 == calls
+
+
+FORK = """
+import os, signal
+from resilient_agents.policies.budget import RetryBudget
+
+one = RetryBudget()
+one._lock.acquire()
+child = os.fork()
+if not child:
+    signal.alarm(10)
+    os._exit(not (one.take()))
+print(os.waitpid(child, 0)[1])
+"""
+
+
+def test_fork() -> None:
+    """A lock that was held at the fork keeps nobody waiting in the child."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+    parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=30)
+
+    assert "0\n" == parent.stdout
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ class RetryBudget:
                     return
 
     def _settled(self) -> "_Stretch":
-        """Forget what has left the window; return the stretch up to now, with the calls since the last look."""
+        """Forget what has left the window; return the stretch up to now, with the calls of it."""
         now = clock().monotonic()
         recent = self._recent
         newest = recent[-1]
@@ -141,7 +141,7 @@ class _Stretch:
         Nothing notes when a call begins. In a stretch that is not longer than *short* it does not matter; one
         that is longer, since for all that time no token was asked for, is taken to have had even traffic.
         """
-        if self.begun >= since:
+        if self.begun > since:
             return self.calls
         length = self.ended - self.begun
         return self.calls * (self.ended - since) / length if length > short else 0
