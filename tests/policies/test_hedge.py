@@ -2,21 +2,29 @@
 
 import asyncio
 import gc
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resilient_agents import deadline, events
+from resilient_agents import RetryPolicy, deadline, events
 from resilient_agents.errors import Unreachable, ValidationFailed
 from resilient_agents.policies.budget import RetryBudget
-from resilient_agents.policies.hedges import ENOUGH, Hedge, hedge
+from resilient_agents.policies.hedges import ENOUGH, SAMPLES, Hedge, _Latencies, hedge
 from resilient_agents.testing import FakeClock
 
 SOON = 0.002
 """Time in seconds after which the tests hedge."""
+
+
+class Halt(BaseException):
+    """What must not be caught."""
 
 
 class Replicas:
@@ -76,15 +84,17 @@ async def test_hedge_wins(replicas: Replicas) -> None:
     """The hedge's answer is taken, the call is cancelled, and both are told of."""
     told: list[events.Event] = []
     events.subscribe(events.HedgeStarted, events.HedgeWon)(told.append)
-    task = asyncio.ensure_future(hedged(hedge(SOON), replicas)())
+    task = asyncio.ensure_future(hedged(hedge(SOON, name="crm"), replicas)())
     await replicas.called(2)
     replicas.calls[1].set_result("deal")
 
     assert "deal" == await task
     assert 1 == replicas.cancelled
-    assert [("HedgeStarted", 1), ("HedgeWon", 1)] == [
-        (type(it).__name__, getattr(it, "number", None)) for it in told
-    ]
+    target = "test_hedge.hedged.<locals>.fetch"
+    assert [
+        events.HedgeStarted(target=target, number=1, after=SOON, name="crm"),
+        events.HedgeWon(target=target, number=1, name="crm"),
+    ] == told
 
 
 async def test_call_wins(replicas: Replicas) -> None:
@@ -179,8 +189,23 @@ async def test_budget(replicas: Replicas) -> None:
     assert 3 == len(replicas.calls)
 
 
+async def test_budget_counts_calls_and_not_attempts(replicas: Replicas) -> None:
+    """A repetition is no new call, whose share would feed more repetitions."""
+    budget = RetryBudget(ratio=1.0, floor=1)
+
+    @RetryPolicy(3, wait_initial=0.0)
+    @hedge(30, budget=budget)
+    async def fetch() -> None:
+        raise Unreachable
+
+    with pytest.raises(Unreachable):
+        await fetch()
+
+    assert 1 + 1 == budget.balance
+
+
 async def test_quantile() -> None:
-    """With enough calls known, the live quantile says what is slow."""
+    """With enough calls known, the live quantile says what is slow; later ones take their place."""
     policy = Hedge(7.0, quantile=0.9)
     with FakeClock() as clock:
 
@@ -190,21 +215,128 @@ async def test_quantile() -> None:
 
         for number in range(ENOUGH - 1):
             await fetch(number)
-        assert 7.0 == policy.after
+        assert 7.0 == policy.delay(fetch)
         await fetch(ENOUGH - 1)
-        assert 17.0 == policy.after
+        assert 17.0 == policy.delay(fetch)
+        for _ in range(SAMPLES):
+            await fetch(0.5)
+        assert 0.5 == policy.delay(fetch)
 
 
-async def test_context_is_carried(replicas: Replicas) -> None:
+@given(calls=st.integers(ENOUGH, 2 * SAMPLES), random=st.randoms(), part=st.floats(0.01, 0.99))
+def test_quantile_is_one(calls: int, random: Random, part: float) -> None:
+    """So many of the latest calls took as long as the quantile at most, and no shorter time would do."""
+    latencies = _Latencies()
+    seconds = [random.choice([random.random(), 0.5]) for _ in range(calls)]
+    for one in seconds:
+        latencies.add(one)
+    latest = seconds[-SAMPLES:]
+
+    quantile = latencies.quantile(part)
+
+    assert quantile in latest
+    assert sum(one <= quantile for one in latest) >= part * len(latest)
+    assert sum(one < quantile for one in latest) <= part * len(latest)
+
+
+async def test_each_function_has_its_own_quantile() -> None:
+    """The answers of a quick function do not let every call of a slow one pass for late."""
+    policy = Hedge(quantile=0.9)
+    with FakeClock() as clock:
+
+        @policy
+        async def quick() -> None:
+            clock.advance(0.01)
+
+        @policy
+        async def slow() -> None:
+            clock.advance(2.0)
+
+        for _ in range(ENOUGH):
+            await quick()
+        assert policy.delay(slow) is None
+        for _ in range(ENOUGH):
+            await slow()
+
+    assert [0.01, 2.0] == [pytest.approx(policy.delay(fn)) for fn in (quick, slow)]
+
+
+async def test_what_is_not_known_is_not_hedged(replicas: Replicas) -> None:
+    """Without a time of its own, a hedge waits until enough calls are known."""
+    task = asyncio.ensure_future(hedged(hedge(quantile=0.5), replicas)())
+    await replicas.called(1)
+    await asyncio.wait([task], timeout=20 * SOON)
+    replicas.calls[0].set_result("deal")
+
+    assert "deal" == await task
+    assert 1 == len(replicas.calls)
+
+
+async def test_context_is_carried() -> None:
     """What is in force where the call is made is in force in the call and in its hedges."""
     from resilient_agents.policies import remaining
 
-    @hedge(30)
-    async def fetch() -> float | None:
-        return remaining()
+    seen: list[float | None] = []
+
+    @hedge(0.0)
+    async def fetch() -> None:
+        seen.append(remaining())
+        if len(seen) == 1:
+            await asyncio.Event().wait()
 
     with FakeClock(), deadline(9):
-        assert 9 == await fetch()
+        await fetch()
+
+    assert [9, 9] == seen
+
+
+@pytest.mark.parametrize("exc", [asyncio.CancelledError, Halt], ids=lambda it: it.__name__)
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside a hedge"])
+async def test_what_is_no_exception_passes_at_once(
+    exc: type[BaseException], beside: bool, replicas: Replicas
+) -> None:
+    """A call that is cancelled from within is cancelled: it has not failed, and nothing makes it good."""
+    task = asyncio.ensure_future(hedged(hedge(SOON if beside else 30), replicas)())
+    await replicas.called(2 if beside else 1)
+    replicas.calls[0].set_exception(exc())
+
+    with pytest.raises(exc):
+        await task
+    assert beside + (exc is asyncio.CancelledError) == replicas.cancelled
+
+
+@given(steps=st.integers(0, 12), most=st.integers(1, 3), tidying=st.integers(0, 5), again=st.booleans())
+def test_cancelled_at_any_moment(steps: int, most: int, tidying: int, again: bool) -> None:
+    """Whenever the caller is cancelled, even twice, it is cancelled, and every call has ended before it."""
+
+    async def main() -> None:
+        running = 0
+
+        @hedge(0.0, most=most)
+        async def fetch() -> None:
+            nonlocal running
+            running += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                for _ in range(tidying):
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.sleep(0)
+                running -= 1
+
+        task = asyncio.ensure_future(fetch())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+        if again:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert 0 == running
+        assert {asyncio.current_task()} == asyncio.all_tasks()
+
+    asyncio.run(main())
 
 
 @given(
@@ -263,11 +395,38 @@ async def test_failures_leave_no_garbage() -> None:
         gc.enable()
 
 
+FORK = """
+import os, signal
+from resilient_agents.policies.hedges import _Latencies
+
+one = _Latencies()
+one._lock.acquire()
+child = os.fork()
+if not child:
+    signal.alarm(10)
+    os._exit(not (one.quantile(0.5) is None))
+print(os.waitpid(child, 0)[1])
+"""
+
+
+def test_fork() -> None:
+    """A lock that was held at the fork keeps nobody waiting in the child."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+    parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=30)
+
+    assert "0\n" == parent.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
         ({"after": len}, TypeError, r"write @hedge\(seconds\)"),
-        ({"after": -1}, ValueError, "after must be a time in seconds"),
+        ({"after": -1}, ValueError, "after must be 0 or more seconds"),
+        ({"after": "soon"}, TypeError, "after must be a time in seconds"),
+        ({"after": float("nan")}, ValueError, "after must be 0 or more seconds"),
+        ({}, TypeError, r"or @hedge\(quantile=0.95\)"),
+        ({"quantile": "most"}, TypeError, "quantile must be a number"),
+        ({"after": 1, "name": None}, TypeError, "name must be a text"),
         ({"after": 1, "quantile": 1.5}, ValueError, "quantile must be between 0 and 1"),
         ({"after": 1, "most": 1.5}, TypeError, "most must be a whole number"),
         ({"after": 1, "most": 0}, ValueError, "most must be 1 or more"),
@@ -294,4 +453,5 @@ def test_it_says_what_it_does() -> None:
         "95% of the calls answer (0.5 s at first), within a budget"
         in Hedge(0.5, quantile=0.95, budget=RetryBudget()).describe()
     )
-    assert "Hedge(0.5, quantile=None, most=1)" == repr(Hedge(0.5))
+    assert "Hedge(0.5, quantile=None, most=1, name='crm')" == repr(Hedge(0.5, name="crm"))
+    assert "(none is hedged at first)" in Hedge(quantile=0.95).describe()

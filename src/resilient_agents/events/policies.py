@@ -175,11 +175,13 @@ class HedgeStarted(Event):
         target: Qualified name of the function.
         number: Number of the hedge, from 1.
         after: Time in seconds since the call before it began.
+        name: The policy's own name, or an empty text.
     """
 
     target: str
     number: int
     after: float
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -189,10 +191,12 @@ class HedgeWon(Event):
     Attributes:
         target: Qualified name of the function.
         number: Number of the hedge, from 1.
+        name: The policy's own name, or an empty text.
     """
 
     target: str
     number: int
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,10 +206,12 @@ class FellBack(Event):
     Attributes:
         target: Qualified name of the function.
         failure: What went wrong.
+        name: The policy's own name, or an empty text.
     """
 
     target: str
     failure: "Failure"
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,10 +221,12 @@ class FaultInjected(Event):
     Attributes:
         target: Qualified name of the function.
         fault: ``"latency"`` or ``"error"``.
+        name: The policy's own name, or an empty text.
     """
 
     target: str
     fault: str
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
