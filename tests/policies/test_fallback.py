@@ -119,9 +119,10 @@ def test_it_is_told() -> None:
     events.subscribe(events.FellBack)(told.append)
 
     fallback(1)(fail(Unreachable()))()
+    degrade(default=1, name="badges")(fail(Unreachable()))()
 
-    assert [("test_fallback.fail.<locals>.call", "external.unreachable")] == [
-        (it.target, it.failure.code) for it in told
+    assert [(it.target, it.failure.code, it.name) for it in told] == [
+        ("test_fallback.fail.<locals>.call", "external.unreachable", name) for name in ("", "badges")
     ]
 
 

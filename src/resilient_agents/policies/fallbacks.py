@@ -10,6 +10,7 @@ from resilient_agents._flow import Flow, arun, run
 from resilient_agents.errors import Category, classify
 from resilient_agents.policies._filters import Filter, check_filter, matches
 from resilient_agents.policies._functions import must_be_awaited, name_of, refuse_class
+from resilient_agents.policies._parameters import text
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,26 +31,30 @@ class Fallback:
         def badges(user_id): ...
 
     Failures of our own, *internal* and *validation*, are not covered unless *on* says so: a defect that hides
-    behind a fallback is never found. Cancellation and Ctrl-C pass through.
+    behind a fallback is never found. What `classify` does not know is *internal*: `register` the exceptions
+    of your SDKs, or name them with *on*. Cancellation and Ctrl-C pass through.
 
     Args:
         instead: A function that is called with the same arguments, ``def`` or, for an ``async def``, also
             ``async def``. Any other value is returned as it is.
         on: Which failures are covered: an exception type, a `Category`, a regular expression, a predicate,
             or a list of them, as for `RetryPolicy`. The default is all but our own.
+        name: What events call it. The default is an empty text.
 
     Raises:
-        TypeError: *on* is no filter, or a plain function has a coroutine function for its fallback.
+        TypeError: *on* is no filter, *name* is no text, or a plain function has a coroutine function for its
+            fallback.
         ValueError: A regular expression cannot be read.
     """
 
     kind: ClassVar[str] = "fallback"
 
-    def __init__(self, instead: Any, *, on: Filter | None = None) -> None:
+    def __init__(self, instead: Any, *, on: Filter | None = None, name: str = "") -> None:
         if on is not None:
             check_filter(on)
         self._instead = instead
         self._on = on
+        self.name = text("name", name)
 
     def __repr__(self) -> str:
         what = name_of(self._instead) if callable(self._instead) else type(self._instead).__name__
@@ -101,7 +106,7 @@ class Fallback:
         failure = classify(exc)
         covered = failure.category not in _OUR_OWN if self._on is None else matches(self._on, exc, failure)
         if covered:
-            events.emit(events.FellBack, target=target, failure=failure)
+            events.emit(events.FellBack, target=target, failure=failure, name=self.name)
         return covered
 
     def _other(
@@ -115,14 +120,22 @@ class Fallback:
 fallback = Fallback
 
 
-def degrade(*, default: Any, on: Filter | None = None) -> Fallback:
+def degrade(*, default: Any, on: Filter | None = None, name: str = "") -> Fallback:
     """Return a decorator that makes a failed call return *default*.
 
     Args:
         default: What is returned. It is never called and never copied: use `fallback` for a fresh list.
         on: As for `Fallback`.
+        name: As for `Fallback`.
+
+    Returns:
+        The decorator.
+
+    Raises:
+        TypeError: *on* is no filter, or *name* is no text.
+        ValueError: A regular expression cannot be read.
     """
-    return Fallback(_Constant(default) if callable(default) else default, on=on)
+    return Fallback(_Constant(default) if callable(default) else default, on=on, name=name)
 
 
 class _Constant:
