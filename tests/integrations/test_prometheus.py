@@ -1,5 +1,7 @@
 """Counters, gauges and a histogram of what happens."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import prometheus_client
@@ -129,6 +131,13 @@ def test_breaker(registry: prometheus_client.CollectorRegistry) -> None:
             1,
         ),
         (
+            events.LeaseLost,
+            {"topic": "t", "entry_id": 1, "key": "k"},
+            "entries_total",
+            {"topic": "t", "event": "lease_lost"},
+            1,
+        ),
+        (
             events.TopicPaused,
             {"topic": "t", "wait": 1.0, "failure": FAILURE},
             "topic_paused",
@@ -153,13 +162,24 @@ def test_each_event_has_its_metric(
     assert expected == value(registry, name, **labels)
 
 
-def test_functions_are_bounded(registry: prometheus_client.CollectorRegistry) -> None:
-    """Beyond a hundred functions, all others share a label."""
-    for number in range(prometheus.TARGETS + 5):
-        events.emit(events.HedgeWon, target=f"f{number}", number=1)
+def test_labels_are_bounded(registry: prometheus_client.CollectorRegistry) -> None:
+    """Beyond a hundred functions, names or topics, all others share a label, and have no gauge."""
+    for number in range(prometheus.LIMIT + 5):
+        name = f"n{number}"
+        events.emit(events.HedgeWon, target=name, number=1)
+        events.emit(events.CallRefused, policy="breaker", name=name, wait=None)
+        events.emit(events.BreakerClosed, policy="breaker", name=name)
+        events.emit(events.EntryAccepted, topic=name, entry_id=1, key="k")
 
-    assert 1 == value(registry, "hedges_won_total", target="f99")
-    assert 5 == value(registry, "hedges_won_total", target="other")
+    for metric, labels in {
+        "hedges_won_total": {"target": ""},
+        "refused_total": {"policy": "breaker", "name": ""},
+        "entries_total": {"topic": "", "event": "accepted"},
+    }.items():
+        own, other = ({key: it or word for key, it in labels.items()} for word in ("n99", "other"))
+        assert (1, 5) == (value(registry, metric, **own), value(registry, metric, **other))
+    assert 0 == value(registry, "breaker_state", name="n99")
+    assert value(registry, "breaker_state", name="other") is None
 
 
 def test_no_key_becomes_a_label(registry: prometheus_client.CollectorRegistry) -> None:
@@ -182,7 +202,67 @@ def test_stopped() -> None:
     stop()
 
 
-def test_second_installation_is_refused(registry: prometheus_client.CollectorRegistry) -> None:
-    """Two installations on one registry would count everything twice."""
+def test_twice_is_once(registry: prometheus_client.CollectorRegistry) -> None:
+    """A second installation on the same registry counts nothing twice; stopping it twice harms nobody."""
+    stop = prometheus.install(registry)
+    events.emit(events.HedgeWon, target="f", number=1)
+    assert 1 == value(registry, "hedges_won_total", target="f")
+
+    stop()
+    stop()
+    again = prometheus.install(registry)
+    stop()
+    events.emit(events.HedgeWon, target="f", number=1)
+    assert 1 == value(registry, "hedges_won_total", target="f")
+    again()
+    assert [] == list(registry.collect())
+
+
+def test_names_that_are_taken() -> None:
+    """Metrics of somebody else's are left alone, and none of ours stay behind."""
+    registry = prometheus_client.CollectorRegistry()
+    own = prometheus_client.Counter("refused", "Mine", namespace="resilient_agents", registry=registry)
+
     with pytest.raises(ValueError, match="Duplicated"):
         prometheus.install(registry)
+
+    assert ["resilient_agents_refused"] == [metric.name for metric in registry.collect()]
+    registry.unregister(own)
+    prometheus.install(registry)()
+
+
+FORK = """
+import os, signal, prometheus_client
+from resilient_agents.integrations import prometheus
+
+prometheus._lock.acquire()
+child = os.fork()
+if not child:
+    signal.alarm(10)
+    prometheus.install()()
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+"""
+
+
+def test_fork() -> None:
+    """A lock that was held at the fork keeps nobody waiting in the child."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+    parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=30)
+
+    assert "0\n" == parent.stdout
+
+
+def test_missing_library() -> None:
+    """Where prometheus-client is not installed, the message says what to run."""
+    code = (
+        "import sys; sys.modules['prometheus_client'] = None\n"
+        "from resilient_agents.integrations import prometheus\n"
+        "try: prometheus.install()\n"
+        "except ImportError as exc: print(exc)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True, timeout=30
+    )
+
+    assert "pip install 'resilient-agents[prometheus]'" in ran.stdout

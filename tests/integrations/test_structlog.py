@@ -88,6 +88,19 @@ def test_twice_is_once() -> None:
     assert 3 == len(lines)
 
 
+def test_default_twice_is_once() -> None:
+    """So it is with the default logger; stopping it twice harms nobody."""
+    with structlog.testing.capture_logs() as lines:
+        install()
+        stop = install()
+        events.emit(events.BreakerClosed, policy="breaker", name="crm")
+        stop()
+        stop()
+        events.emit(events.BreakerClosed, policy="breaker", name="crm")
+
+    assert 1 == len(lines)
+
+
 def test_every_event_can_be_written() -> None:
     """No kind of event makes the writer raise: none is reported as broken."""
     kinds = [kind for name in events.__all__ if isinstance(kind := getattr(events, name), type)]

@@ -4,19 +4,24 @@
 
     prometheus.install()
 
-Labels have few values: the names that you gave, kinds of policies, reasons, categories. No key, id, host or
-message becomes a label, and of the functions that are retried only the first hundred get one of their own.
+Labels have few values: the names that you gave, kinds of policies, reasons, categories. No key, id or message
+becomes a label. Of functions, of topics and of names, such as those of the breakers in a `PerKey`, the first
+hundred are told apart.
 """
 
+import os
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 from resilient_agents import events
 from resilient_agents._extras import require
 from resilient_agents.events import Event
 
-TARGETS = 100
-"""How many functions are told apart; all others are counted as ``other``."""
+LIMIT = 100
+"""How many values a label has at most; what comes later is counted as ``other``, and left out of gauges."""
+
+OTHER = "other"
 
 _STATES = {
     events.BreakerClosed: 0,
@@ -28,7 +33,7 @@ _WAITS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 def install(registry: Any = None, *, namespace: str = "resilient_agents") -> Callable[[], None]:
-    """Count events from now on.
+    """Count events from now on. Where that is done already, nothing changes.
 
     Args:
         registry: Where the metrics are registered. The default is the registry of prometheus-client.
@@ -39,16 +44,24 @@ def install(registry: Any = None, *, namespace: str = "resilient_agents") -> Cal
 
     Raises:
         MissingExtra: prometheus-client is not installed.
-        ValueError: The registry has metrics of these names.
+        ValueError: The registry has metrics of these names that are not from here.
     """
     client = require("prometheus_client", extra="prometheus", feature="counting with Prometheus")
     registry = client.REGISTRY if registry is None else registry
-    metrics = _Metrics(client, registry, namespace)
-    events.subscribe(Event)(metrics)
+    place = (registry, namespace)
+    with _lock:
+        metrics = _installed.get(place)
+        if metrics is None:
+            metrics = _installed[place] = _Metrics(client, registry, namespace)
+        events.unsubscribe(metrics)
+        events.subscribe(Event)(metrics)
 
     def uninstall() -> None:
-        events.unsubscribe(metrics)
-        metrics.unregister()
+        with _lock:
+            if _installed.get(place) is metrics:
+                del _installed[place]
+                events.unsubscribe(metrics)
+                metrics.unregister()
 
     return uninstall
 
@@ -58,15 +71,21 @@ class _Metrics:
 
     def __init__(self, client: Any, registry: Any, namespace: str) -> None:
         self._registry = registry
-        self._targets: set[str] = set()
-        made: list[Any] = []
+        self._seen: dict[str, set[str]] = {"target": set(), "name": set(), "topic": set()}
+        self._made: list[Any] = []
 
         def make(kind: Any, name: str, text: str, *labels: str, **more: Any) -> Any:
             metric = kind(name, text, labels, namespace=namespace, registry=registry, **more)
-            made.append(metric)
+            self._made.append(metric)
             return metric
 
-        self._made = made
+        try:
+            self._make(client, make)
+        except ValueError:
+            self.unregister()
+            raise
+
+    def _make(self, client: Any, make: Callable[..., Any]) -> None:
         counter, gauge = client.Counter, client.Gauge
         retried = ("target", "category")
         self._retries = make(counter, "retries", "Attempts that were made again", *retried)
@@ -105,62 +124,80 @@ class _Metrics:
         if count is not None:
             count(self, event)
 
-    def target(self, name: str) -> str:
-        """Return the label for a function: its own for the first hundred."""
-        if name not in self._targets:
-            if len(self._targets) >= TARGETS:
-                return "other"
-            self._targets.add(name)
-        return name
+    def few(self, label: str, value: str) -> str:
+        """Return the value of a label: its own for the first hundred."""
+        seen = self._seen[label]
+        if value not in seen:
+            if len(seen) >= LIMIT:
+                return OTHER
+            seen.add(value)
+        return value
+
+    def show(self, gauge: Any, label: str, value: str, number: float, *before: str) -> None:
+        """Set a gauge, unless it would be that of many things at a time."""
+        if (few := self.few(label, value)) == value:
+            gauge.labels(*before, few).set(number)
 
     def retried(self, event: events.RetryScheduled) -> None:
-        self._retries.labels(self.target(event.target), event.failure.category).inc()
+        self._retries.labels(self.few("target", event.target), event.failure.category).inc()
         self._waits.labels("retry", "", event.dictated_by).observe(event.wait)
 
     def given_up(self, event: events.RetryGaveUp) -> None:
-        self._given_up.labels(self.target(event.target), event.failure.category, event.reason).inc()
+        target = self.few("target", event.target)
+        self._given_up.labels(target, event.failure.category, event.reason).inc()
 
     def budget(self, event: events.RetryBudgetExhausted) -> None:
-        self._budgets.labels(event.name).inc()
+        self._budgets.labels(self.few("name", event.name)).inc()
 
     def waited(self, event: events.CallWaited) -> None:
-        self._waits.labels(event.policy, event.name, event.dictated_by).observe(event.seconds)
+        name = self.few("name", event.name)
+        self._waits.labels(event.policy, name, event.dictated_by).observe(event.seconds)
 
     def refused(self, event: events.CallRefused) -> None:
-        self._refused.labels(event.policy, event.name).inc()
+        self._refused.labels(event.policy, self.few("name", event.name)).inc()
 
     def parked(self, event: events.CallersParked) -> None:
-        self._parked.labels(event.policy, event.name).inc()
+        self._parked.labels(event.policy, self.few("name", event.name)).inc()
 
     def breaker(self, event: events.PolicyEvent) -> None:
-        self._state.labels(event.name).set(_STATES[type(event)])
+        self.show(self._state, "name", event.name, _STATES[type(event)])
         if isinstance(event, events.BreakerOpened):
-            self._opened.labels(event.name, event.reason, str(event.enforced).lower()).inc()
+            name = self.few("name", event.name)
+            self._opened.labels(name, event.reason, str(event.enforced).lower()).inc()
 
     def limit(self, event: events.ConcurrencyChanged) -> None:
-        self._limit.labels(event.name).set(event.limit)
+        self.show(self._limit, "name", event.name, event.limit)
 
     def shared(self, event: events.PolicyEvent) -> None:
-        self._shared.labels(event.policy, event.name).set(isinstance(event, events.SharedStateLost))
+        lost = isinstance(event, events.SharedStateLost)
+        self.show(self._shared, "name", event.name, lost, event.policy)
 
     def hedged(self, event: events.HedgeStarted) -> None:
-        self._hedges.labels(self.target(event.target)).inc()
+        self._hedges.labels(self.few("target", event.target)).inc()
 
     def hedge_won(self, event: events.HedgeWon) -> None:
-        self._hedges_won.labels(self.target(event.target)).inc()
+        self._hedges_won.labels(self.few("target", event.target)).inc()
 
     def fell_back(self, event: events.FellBack) -> None:
-        self._fallbacks.labels(self.target(event.target), event.failure.category).inc()
+        self._fallbacks.labels(self.few("target", event.target), event.failure.category).inc()
 
     def fault(self, event: events.FaultInjected) -> None:
-        self._faults.labels(self.target(event.target), event.fault).inc()
+        self._faults.labels(self.few("target", event.target), event.fault).inc()
 
     def entry(self, event: events.EntryEvent) -> None:
-        self._entries.labels(event.topic, type(event).__name__.removeprefix("Entry").lower()).inc()
+        self._entries.labels(self.few("topic", event.topic), _ENTRY_EVENTS[type(event)]).inc()
 
     def paused(self, event: events.TopicPaused | events.TopicResumed) -> None:
-        self._paused.labels(event.topic).set(isinstance(event, events.TopicPaused))
+        self.show(self._paused, "topic", event.topic, isinstance(event, events.TopicPaused))
 
+
+_ENTRY_EVENTS = {
+    events.EntryAccepted: "accepted",
+    events.EntryDelivered: "delivered",
+    events.EntryDeferred: "deferred",
+    events.EntryParked: "parked",
+    events.LeaseLost: "lease_lost",
+}
 
 _COUNTERS: dict[type[Event], Callable[[_Metrics, Any], None]] = {
     events.RetryScheduled: _Metrics.retried,
@@ -179,12 +216,20 @@ _COUNTERS: dict[type[Event], Callable[[_Metrics, Any], None]] = {
     events.HedgeWon: _Metrics.hedge_won,
     events.FellBack: _Metrics.fell_back,
     events.FaultInjected: _Metrics.fault,
-    events.EntryAccepted: _Metrics.entry,
-    events.EntryDelivered: _Metrics.entry,
-    events.EntryDeferred: _Metrics.entry,
-    events.EntryParked: _Metrics.entry,
-    events.LeaseLost: _Metrics.entry,
+    **dict.fromkeys(_ENTRY_EVENTS, _Metrics.entry),
     events.TopicPaused: _Metrics.paused,
     events.TopicResumed: _Metrics.paused,
 }
 """What each kind of event adds to."""
+
+_installed: dict[tuple[Any, str], _Metrics] = {}
+_lock = Lock()
+
+
+def _renew_lock() -> None:
+    """Give a forked child its own lock: nobody in it releases one that was held."""
+    global _lock
+    _lock = Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

@@ -47,10 +47,9 @@ def install(logger: Any = None) -> Callable[[], None]:
         logger: A structlog logger. The default is ``structlog.get_logger("resilient_agents")``.
 
     Returns:
-        A function that stops it. A second installation on the same logger replaces the first.
+        A function that stops it. A second installation on the same logger, or on the default one, replaces
+        the first: no event is written twice.
     """
-    if logger is None:
-        logger = structlog.get_logger("resilient_agents")
     writer = _Writer(logger)
     events.unsubscribe(writer)
     events.subscribe(Event)(writer)
@@ -61,13 +60,14 @@ class _Writer:
     """Writes events to one logger; equal to any other that does."""
 
     def __init__(self, logger: Any) -> None:
-        self._logger = logger
+        self._given = logger  # structlog makes a new object each time that it is asked for the same logger
+        self._logger = structlog.get_logger("resilient_agents") if logger is None else logger
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Writer) and other._logger is self._logger
+        return isinstance(other, _Writer) and other._given is self._given
 
     def __hash__(self) -> int:
-        return id(self._logger)
+        return id(self._given)
 
     def __call__(self, event: Event) -> None:
         getattr(self._logger, _level(event))(name_of(event), **attributes(event))
