@@ -10,7 +10,8 @@ import pytest
 
 from resilient_agents._flow import Flow, arun, run
 from resilient_agents.errors import LimitReached, Unreachable
-from resilient_agents.policies._gate import AWAITING, BLOCKING, Gate, Waiting, pause
+from resilient_agents.policies._gate import Gate
+from resilient_agents.policies._waiting import AWAITING, BLOCKING, Waiting, pause
 from resilient_agents.testing import FakeClock
 
 PATIENCE = 30.0

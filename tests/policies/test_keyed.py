@@ -18,7 +18,8 @@ from tests.policies.breakers import NO_LONGER_THAN, attempt, end, fail
 
 from resilient_agents._flow import Flow
 from resilient_agents.errors import CircuitOpen, ConfigurationError, Unreachable, ValidationFailed
-from resilient_agents.policies._gate import Gate, Waiting
+from resilient_agents.policies._gate import Gate
+from resilient_agents.policies._waiting import Waiting
 from resilient_agents.policies.breaker import CircuitBreaker
 from resilient_agents.policies.keyed import PerKey
 from resilient_agents.testing import FakeClock

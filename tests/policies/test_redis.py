@@ -19,10 +19,10 @@ from tests.policies.redis_server import OUTAGE, PATIENT, Server, a_key, heard, r
 from resilient_agents import deadline, events
 from resilient_agents._flow import run
 from resilient_agents.errors import DeadlineExceeded, LimitReached, QuotaExhausted, RateLimited
-from resilient_agents.policies._gate import BLOCKING
 from resilient_agents.policies._redis import LONGEST_PAUSE, Link
 from resilient_agents.policies._redis_window import SharedWindow, Turn
 from resilient_agents.policies._shared import SharedView
+from resilient_agents.policies._waiting import BLOCKING
 from resilient_agents.policies._waits import report
 from resilient_agents.policies._window import Window
 from resilient_agents.policies.redis import RedisRateLimiter, RedisState
@@ -31,6 +31,7 @@ from resilient_agents.testing import FakeClock
 A_MICROSECOND = 1e-6
 A_ROUNDING_ERROR = 1e-5
 SHUT = SharedView(open=False, wait=0.0)
+UNKNOWN = SharedView(open=False, wait=0.0, known=False)
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ import sys
 from threading import Thread
 import redis
 from resilient_agents._flow import run
-from resilient_agents.policies._gate import BLOCKING
+from resilient_agents.policies._waiting import BLOCKING
 from resilient_agents.policies.redis import RedisRateLimiter
 
 limiter = RedisRateLimiter(20, per=0.25, key="processes", redis=sys.argv[1], timeout=2.0)
@@ -690,7 +691,7 @@ def test_no_thread_can_be_started(server: Server, clock: FakeClock, monkeypatch:
     state.vote("crm", 60)
     limiter.park(60)
 
-    assert SHUT == state.state("crm")
+    assert UNKNOWN == state.state("crm")
     assert not limiter.try_acquire()
     state.close()
 

@@ -22,6 +22,7 @@ from resilient_agents.policies.redis import RedisState
 from resilient_agents.testing import FakeClock
 
 SHUT = SharedView(open=False, wait=0.0)
+UNKNOWN = SharedView(open=False, wait=0.0, known=False)
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ def test_who_leaves_is_not_counted(steady: Server) -> None:
         leaver.talk()
 
     assert [True, True] == opinions([one, two])
-    assert SHUT == three.state("crm")
+    assert UNKNOWN == three.state("crm")
 
 
 def test_who_leaves_has_no_vote(steady: Server) -> None:
@@ -333,7 +334,7 @@ def test_stale_agreement_is_none(steady: Server, clock: FakeClock) -> None:
     assert node.state("crm").open
     clock.advance(3 * node.refresh + 2 * node.timeout + 0.1)
 
-    assert SHUT == node.state("crm")
+    assert UNKNOWN == node.state("crm")
     assert not node.lease_probe("crm")
 
 
@@ -359,7 +360,7 @@ def test_state_while_redis_is_lost(server: Server, how: str) -> None:
             until(lambda: told)
             before = len(attempts)
             for _ in range(100):
-                assert SHUT == shared.state("crm")
+                assert UNKNOWN == shared.state("crm")
                 assert not shared.lease_probe("crm")
             shared.vote("llm", 60)
             shared.vote("old", 0.001)
@@ -419,7 +420,7 @@ def test_close(steady: Server) -> None:
     state.vote("llm", 60)
 
     assert not thread.is_alive()
-    assert [SHUT, SHUT, SHUT] == [state.state(key) for key in ("crm", "llm", "new")]
+    assert [UNKNOWN, UNKNOWN, SHUT] == [state.state(key) for key in ("crm", "llm", "new")]
     assert not state.lease_probe("crm")
     assert 0 == steady.client.zcard(f"{{{state.prefix}}}:breaker:crm:nodes")
 

@@ -512,9 +512,9 @@ class TestBudget:
     [
         ({"timeout": 0}, ValueError, "timeout must be more than 0 seconds"),
         ({"timeout": float("nan")}, ValueError, "timeout must be more than 0 seconds"),
-        ({"on_result": True}, TypeError, "on_result must be a function"),
-        ({"stop": 3}, TypeError, "stop must be a function"),
-        ({"wait": 1.0}, TypeError, "wait must be a function"),
+        ({"on_result": True}, TypeError, "on_result must be a plain function"),
+        ({"stop": 3}, TypeError, "stop must be a plain function"),
+        ({"wait": 1.0}, TypeError, "wait must be a plain function"),
         ({"budget": 3}, TypeError, "budget must be a RetryBudget"),
     ],
     ids=repr,

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from resilient_agents.policies._shared import SharedView
 
 SHUT = SharedView(open=False, wait=0.0)
+UNKNOWN = SharedView(open=False, wait=0.0, known=False)
 """What is said of a target that nobody holds for down."""
 
 MOST_TARGETS = 1000
@@ -90,7 +91,9 @@ class Memory:
         if target is None:
             return SHUT
         target.asked = True
-        if not target.opening or now > self.good_until:
+        if now > self.good_until:
+            return UNKNOWN
+        if not target.opening:
             return SHUT
         return SharedView(open=True, wait=max(0.0, target.probe_at - now))
 

@@ -4,7 +4,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 from resilient_agents._clock import clock
-from resilient_agents.policies._deadline import Deadline, deadline
+from resilient_agents.policies._deadline import Deadline, deadline, put_back
 from resilient_agents.policies._decision import Course, given_up
 from resilient_agents.policies._numbers import number
 
@@ -40,7 +40,7 @@ class Attempt:
     ) -> bool:
         if self._limit is not None:
             self._limit.__exit__(kind, exc, traceback)
-        number.reset(self._token)
+        put_back(number, self._token)
         if isinstance(exc, Exception):
             self._wait = self._course.after(exc)
         elif exc is None:

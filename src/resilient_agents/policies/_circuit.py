@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from math import inf
 from random import random
-from threading import Lock
+from threading import RLock
 from typing import Any, Literal, TypeAlias
 
 from resilient_agents import events
@@ -53,7 +53,8 @@ class Circuit(Gate):
         self._last = Counts(0, 0, 0)
         self._why = ""
         self._until = 0.0
-        self._lock = Lock()
+        # Reentrant: a call that nobody awaits any more is collected as garbage, and leaves, at any moment.
+        self._lock = RLock()
         self._slowest = inf if settings.slow_call is None else settings.slow_call
         if settings.slow_call is not None:
             self.try_enter = self._enter_timed  # type: ignore[method-assign]
@@ -163,6 +164,8 @@ class Circuit(Gate):
             if self._state == "closed":
                 counts = self._window.counts()
                 news.append(self._open(view.wait, "shared", counts, "other processes found it down"))
+        elif self._agreed and view is not None and not view.known:
+            self._agreed = False  # from now on by ourselves: it stays open for as long as was said
         elif self._agreed:
             news.append(self._close())
 
@@ -266,5 +269,5 @@ class Circuit(Gate):
             events.emit(news[0], policy="breaker", name=self.name, **news[1])
 
     def _renew_locks(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
         self._window.renew_lock()

@@ -1,6 +1,7 @@
 """The ambient deadline: one end that everything below obeys."""
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from functools import partial, wraps
 from types import TracebackType, coroutine
@@ -13,6 +14,7 @@ from resilient_agents.policies._functions import name_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 _end: ContextVar[float | None] = ContextVar("resilient_agents_deadline", default=None)
 """When the time is up, on the monotonic clock."""
@@ -20,6 +22,12 @@ _end: ContextVar[float | None] = ContextVar("resilient_agents_deadline", default
 
 end_of_time = _end.get
 """Return when the time is up, on the monotonic clock, or *None*; for those who look at the clock anyway."""
+
+
+def put_back(variable: ContextVar[T], token: Token[T]) -> None:
+    """Undo a change of a context variable; where the code was closed from elsewhere, it is gone already."""
+    with suppress(ValueError):
+        variable.reset(token)
 
 
 class Deadline:
@@ -38,7 +46,7 @@ class Deadline:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        _end.reset(self._token)
+        put_back(_end, self._token)
 
 
 def deadline(seconds: float) -> Deadline:
@@ -105,7 +113,7 @@ def bounded(fn: Callable[P, R], seconds: float, *, awaited: bool) -> Callable[P,
         try:
             return fn(*args, **kwargs)
         finally:
-            _end.reset(token)
+            put_back(_end, token)
 
     return timed
 
@@ -129,9 +137,11 @@ def _cancelled(fn: Callable[P, Awaitable[Any]], seconds: float) -> Callable[P, A
                 pending = steps.send(None)
             except StopIteration as done:
                 return done.value
-            return await _until(end, fn, seconds if end != outer else None, _rest(steps, pending))
+            rest = _rest(steps, pending)
+            del pending  # a future holds what it raised, and that holds this frame
+            return await _until(end, fn, seconds if end != outer else None, rest)
         finally:
-            _end.reset(token)
+            put_back(_end, token)
 
     return timed
 
@@ -170,10 +180,14 @@ def _rest(steps: Coroutine[Any, Any, R], pending: Any) -> Generator[Any, Any, R]
             step = partial(steps.throw, exc)
         else:
             step = partial(steps.send, answer)
+            del answer
+        pending = None
         try:
             pending = step()
         except StopIteration as done:
             return cast("R", done.value)
+        finally:
+            del step
 
 
 def _out_of_time(fn: Callable[..., Any], seconds: float | None) -> DeadlineExceeded:

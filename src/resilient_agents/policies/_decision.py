@@ -33,7 +33,7 @@ given_up = [0]
 """How many calls were given up in this process. An exception that is marked with a number above the one that
 was seen before a call was given up during that call: some exceptions are raised again and again."""
 
-_DEEPEST = 8
+_MOST_LINKS = 64
 _NEVER, _TRANSACTION = Advice.NEVER, Advice.TRANSACTION
 
 _active = True
@@ -239,7 +239,7 @@ class Course:
         with suppress(Exception):  # an exception of somebody else's may take neither notes nor attributes
             if reason in _EXHAUSTED:
                 given_up[0] += 1
-                setattr(exc, _MARK, given_up[0])
+                BaseException.__setattr__(exc, _MARK, given_up[0])  # a frozen dataclass is no obstacle
             limit = "" if self._policy.stop else f" of {self._policy.attempts}"
             for number, (code, wait) in enumerate(self._history, 1):
                 exc.add_note(f"attempt {number}{limit}: {code}, waited {wait:.1f} s")
@@ -247,13 +247,18 @@ class Course:
 
 def _given_up(exc: BaseException, before: int) -> bool:
     """Tell whether a retry further in has tried often enough, since `given_up` was *before*."""
-    link: BaseException | None = exc
-    for _ in range(_DEEPEST):
-        if link is None:
+    links: list[BaseException | None] = [exc]
+    for _ in range(_MOST_LINKS):
+        if not links:
             break
+        link = links.pop()
+        if link is None:
+            continue
         if getattr(link, _MARK, 0) > before:
             return True
-        link = link.__cause__
+        links.append(link.__cause__)
+        if isinstance(link, BaseExceptionGroup):
+            links.extend(link.exceptions)
     return False
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from resilient_agents.errors import Category, Failure
+from resilient_agents.policies._functions import is_awaited
 from resilient_agents.policies._tenacity import is_tenacitys_retry
 
 Criterion: TypeAlias = type[Exception] | Category | str | re.Pattern[str] | Callable[[Any], object]
@@ -38,6 +39,8 @@ def check_filter(
                 f"{parameter}= cannot hold {criterion.__qualname__}: it takes subclasses of Exception; "
                 f"{reason}"
             )
+        elif is_awaited(criterion):
+            raise TypeError(f"{parameter}= cannot wait for {criterion!r}: a predicate is a plain function")
         elif not (isinstance(criterion, re.Pattern) or callable(criterion)):
             raise TypeError(
                 f"{parameter}= takes exception types, categories, regular expressions, predicates or a list "

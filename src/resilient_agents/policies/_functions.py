@@ -29,7 +29,12 @@ def must_be_awaited(fn: Callable[..., Any], policy: str) -> bool:
             f"{policy} cannot hold {name_of(fn)}, a generator function: its body runs after the call has "
             f"returned. Put {policy} on the function that fetches one item or one page"
         )
-    return any(inspect.iscoroutinefunction(form) for form in forms)
+    return is_awaited(fn)
+
+
+def is_awaited(fn: Any) -> bool:
+    """Tell whether *fn* is a coroutine function, or an object that is called like one."""
+    return callable(fn) and any(map(inspect.iscoroutinefunction, (fn, type(fn).__call__)))
 
 
 def refuse_class(fn: object, policy: str) -> None:
@@ -44,5 +49,6 @@ def refuse_class(fn: object, policy: str) -> None:
 
 def name_of(fn: Callable[..., Any]) -> str:
     """Return the qualified name of *fn*; of its class where it is an object that can be called."""
-    named = fn if hasattr(fn, "__qualname__") else type(fn)
-    return f"{named.__module__}.{named.__qualname__}"
+    named: Any = fn if hasattr(fn, "__qualname__") else type(fn)
+    module = getattr(named, "__module__", None)
+    return f"{module}.{named.__qualname__}" if module else str(named.__qualname__)

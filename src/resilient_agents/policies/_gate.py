@@ -5,128 +5,35 @@ and bulkheads are gates. Each is a decorator, a ``with`` block and a part of a p
 here, once.
 """
 
-import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from functools import partial, wraps
+from functools import wraps
 from types import TracebackType
-from typing import Any, ClassVar, ParamSpec, Protocol, Self, TypeVar, cast
+from typing import Any, ClassVar, ParamSpec, Self, TypeVar, cast
 
-from resilient_agents._clock import clock
 from resilient_agents._flow import Flow, arun, run
 from resilient_agents.policies._functions import must_be_awaited, refuse_class
+from resilient_agents.policies._waiting import AWAITING, BLOCKING, Waiting
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Bell(Protocol):
-    """Wakes one who waits; anybody may ring it, from any thread, before or during the wait."""
+class _Block:
+    """A ``with`` block of a gate that is open."""
 
-    def ring(self) -> bool:
-        """Wake the one who waits; tell whether he can hear it, or his event loop is gone."""
-        ...
+    __slots__ = ("gate", "open", "permit")
 
-    def wait(self, seconds: float | None) -> Any:
-        """Wait for the ring, for so many *seconds* at most; a step of a flow. Tells whether it rang."""
-        ...
-
-
-class Waiting(Protocol):
-    """How a flow waits: by blocking its thread, or by suspending its task."""
-
-    def sleep(self, seconds: float) -> Any:
-        """Wait for *seconds*; a step of a flow."""
-        ...
-
-    def bell(self) -> Bell:
-        """Return a new bell, for the thread or the task that asks."""
-        ...
-
-    def call(self, function: Callable[[], Any]) -> Any:
-        """Call a function that blocks for a moment, as on a socket; a step of a flow."""
-        ...
+    def __init__(self, gate: "Gate", permit: Any) -> None:
+        self.gate = gate
+        self.permit = permit
+        self.open = True
 
 
-class _ThreadBell:
-    __slots__ = ("_lock",)
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def ring(self) -> bool:
-        if self._lock.locked():
-            self._lock.release()
-        return True
-
-    def wait(self, seconds: float | None) -> bool:
-        if seconds is None:
-            return self._lock.acquire()
-        return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
-
-
-class _Blocking:
-    """Waits by blocking the thread."""
-
-    def sleep(self, seconds: float) -> None:
-        clock().sleep(seconds)
-
-    def bell(self) -> Bell:
-        return _ThreadBell()
-
-    def call(self, function: Callable[[], R]) -> R:
-        return function()
-
-
-class _TaskBell:
-    __slots__ = ("_future", "_loop")
-
-    def __init__(self) -> None:
-        import asyncio
-
-        self._loop = asyncio.get_running_loop()
-        self._future = self._loop.create_future()
-
-    def ring(self) -> bool:
-        try:
-            self._loop.call_soon_threadsafe(self._settle)
-        except RuntimeError:  # the loop is closed
-            return False
-        return True
-
-    def _settle(self) -> None:
-        if not self._future.done():
-            self._future.set_result(None)
-
-    async def wait(self, seconds: float | None) -> bool:
-        import asyncio
-
-        await asyncio.wait((self._future,), timeout=seconds)
-        return self._future.done()
-
-
-class _Awaiting:
-    """Waits by suspending the task."""
-
-    async def sleep(self, seconds: float) -> None:
-        await clock().asleep(seconds)
-
-    def bell(self) -> Bell:
-        return _TaskBell()
-
-    async def call(self, function: Callable[[], R]) -> R:
-        import asyncio
-
-        return await asyncio.to_thread(function)
-
-
-BLOCKING: Waiting = _Blocking()
-AWAITING: Waiting = _Awaiting()
-
-_blocks: ContextVar[tuple[tuple["Gate", Any], ...]] = ContextVar("resilient_agents_blocks", default=())
-"""The gates whose ``with`` blocks are open here, with what each let in."""
+_blocks: ContextVar[tuple[_Block, ...]] = ContextVar("resilient_agents_blocks", default=())
+"""The blocks that were opened here, the innermost last."""
 
 
 class Gate(ABC):
@@ -139,6 +46,7 @@ class Gate(ABC):
 
     kind: ClassVar[str]
     name: str = ""
+    _open_blocks: "deque[_Block]"
 
     @abstractmethod
     def try_enter(self) -> Any:
@@ -188,7 +96,7 @@ class Gate(ABC):
         permit = self.try_enter()
         if permit is None:
             permit = run(self.enter(BLOCKING))
-        _blocks.set((*_blocks.get(), (self, permit)))
+        self._open_block(permit)
         return self
 
     def __exit__(
@@ -200,7 +108,7 @@ class Gate(ABC):
         permit = self.try_enter()
         if permit is None:
             permit = await arun(self.enter(AWAITING))
-        _blocks.set((*_blocks.get(), (self, permit)))
+        self._open_block(permit)
         return self
 
     async def __aexit__(
@@ -208,12 +116,24 @@ class Gate(ABC):
     ) -> None:
         self.leave(self._permit_of_block(), exc)
 
+    def _open_block(self, permit: Any) -> None:
+        block = _Block(self, permit)
+        self.__dict__.setdefault("_open_blocks", deque()).append(block)
+        _blocks.set((*(other for other in _blocks.get() if other.open), block))
+
     def _permit_of_block(self) -> Any:
-        """Close the innermost open block of this gate, and return its permit."""
-        blocks = _blocks.get()
-        place = max(place for place, (gate, _) in enumerate(blocks) if gate is self)
-        _blocks.set(blocks[:place] + blocks[place + 1 :])
-        return blocks[place][1]
+        """Close the innermost block of this gate that was opened here, and return its permit.
+
+        A block may end in another context than it began in, as a generator does that is read in turns. Then
+        it is not known which one ends, and the oldest that is open is taken for it.
+        """
+        own: deque[_Block] = self._open_blocks
+        here = (block for block in reversed(_blocks.get()) if block.gate is self and block.open)
+        block = next(here, None) or own[0]
+        block.open = False
+        own.remove(block)
+        _blocks.set(tuple(other for other in _blocks.get() if other.open))
+        return block.permit
 
 
 def _blocking(gate: Gate, fn: Callable[P, R]) -> Callable[P, R]:
@@ -322,8 +242,3 @@ def _leave_all(leaves: Sequence[Callable[[Any, Any], None]], permits: list[Any],
     """Leave those gates that were entered, the innermost first."""
     for leave in leaves[len(leaves) - len(permits) :]:
         leave(permits.pop(), exc)
-
-
-def pause(waiting: Waiting, seconds: float) -> Callable[[], Any]:
-    """Return a step that waits for *seconds*."""
-    return partial(waiting.sleep, seconds)

@@ -4,6 +4,8 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
+from resilient_agents.policies._deadline import put_back
+
 number: ContextVar[int] = ContextVar("resilient_agents_attempt", default=1)
 
 
@@ -22,7 +24,7 @@ def call_numbered(attempt: int, call: Callable[[], Any]) -> Any:
     try:
         return call()
     finally:
-        number.reset(token)
+        put_back(number, token)
 
 
 async def acall_numbered(attempt: int, call: Callable[[], Awaitable[Any]]) -> Any:
@@ -31,4 +33,4 @@ async def acall_numbered(attempt: int, call: Callable[[], Awaitable[Any]]) -> An
     try:
         return await call()
     finally:
-        number.reset(token)
+        put_back(number, token)

@@ -11,9 +11,10 @@ from resilient_agents._clock import clock
 from resilient_agents._flow import Flow, arun, run
 from resilient_agents.errors import ApiError, Category, DeadlineExceeded, LimitReached, Origin, classify
 from resilient_agents.policies._deadline import check, remaining
-from resilient_agents.policies._gate import AWAITING, BLOCKING, Gate, Waiting, pause
+from resilient_agents.policies._gate import Gate
 from resilient_agents.policies._redis import duration, label, whole
 from resilient_agents.policies._redis_window import SharedWindow, Turn
+from resilient_agents.policies._waiting import AWAITING, BLOCKING, Waiting, pause
 from resilient_agents.policies._waits import note_wait
 
 

@@ -11,10 +11,12 @@ class SharedView:
     Attributes:
         open: Whether so many of them say that the target is down that it is open for all.
         wait: Time in seconds until it is probed; 0 when that time has come.
+        known: Whether they could be asked of late; else each goes by what it sees itself.
     """
 
     open: bool
     wait: float
+    known: bool = True
 
 
 class SharedState(Protocol):

@@ -12,8 +12,9 @@ from resilient_agents._clock import clock
 from resilient_agents._flow import Flow
 from resilient_agents.errors import ApiError, BulkheadFull, DeadlineExceeded
 from resilient_agents.policies._deadline import check, remaining
-from resilient_agents.policies._gate import Bell, Gate, Waiting
+from resilient_agents.policies._gate import Gate
 from resilient_agents.policies._parameters import patience, text, whole
+from resilient_agents.policies._waiting import Bell, Waiting
 from resilient_agents.policies._waits import note_wait
 
 

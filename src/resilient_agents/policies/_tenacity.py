@@ -14,6 +14,10 @@ _RETRY_BASE = "tenacity.retry.retry_base"
 _OF_EXCEPTIONS = frozenset(
     ("tenacity.retry.retry_if_exception", "tenacity.retry.retry_if_exception_cause_type")
 )
+_OF_SUCCESS = frozenset(
+    ("tenacity.retry.retry_unless_exception_type", "tenacity.retry.retry_if_not_exception_message")
+)
+"""Kinds of the above that repeat a call which returned."""
 
 
 def _names(value: object) -> set[str]:
@@ -27,7 +31,9 @@ def is_tenacitys_retry(value: object) -> bool:
 
 def judges_results(value: object) -> bool:
     """Tell whether *value* is one of tenacity's conditions that may look at what a call returned."""
-    return is_tenacitys_retry(value) and _OF_EXCEPTIONS.isdisjoint(_names(value))
+    names = _names(value)
+    of_exceptions = not _OF_EXCEPTIONS.isdisjoint(names) and _OF_SUCCESS.isdisjoint(names)
+    return is_tenacitys_retry(value) and not of_exceptions
 
 
 class Outcome:

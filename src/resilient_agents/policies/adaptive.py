@@ -7,11 +7,11 @@ from resilient_agents import events
 from resilient_agents._clock import clock
 from resilient_agents._flow import Flow
 from resilient_agents.errors import Category, Origin, classify
-from resilient_agents.policies._gate import Waiting
 from resilient_agents.policies._growth import Additive, Gradient
 from resilient_agents.policies._parameters import number, patience, whole
 from resilient_agents.policies._slots import Permit, Slots
 from resilient_agents.policies._verdicts import NOTHING, verdict
+from resilient_agents.policies._waiting import Waiting
 from resilient_agents.policies._windows import FAILED, OK
 
 

@@ -14,8 +14,8 @@ from resilient_agents._flow import Flow, arun, run
 from resilient_agents.errors import DeadlineExceeded, Unreachable
 from resilient_agents.policies._deadline import remaining
 from resilient_agents.policies._functions import must_be_awaited, name_of, refuse_class
-from resilient_agents.policies._gate import AWAITING, BLOCKING, Waiting
 from resilient_agents.policies._parameters import number, text
+from resilient_agents.policies._waiting import AWAITING, BLOCKING, Waiting
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -4,6 +4,7 @@ import os
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import wraps
 from math import ceil
 from threading import Lock
@@ -174,7 +175,8 @@ class Hedge:
                     begun = asyncio.get_running_loop().time()
                     due = delay if granted and len(runners) <= self._most else None
             for other in failures[1:]:
-                failures[0].add_note(f"a hedge failed too: {classify(other).code}")
+                with suppress(Exception):  # an exception of somebody else's may take no notes
+                    failures[0].add_note(f"a hedge failed too: {classify(other).code}")
             raise failures[0]
         finally:
             if len(runners) > 1 or not runners[0].done():

@@ -5,14 +5,15 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from functools import wraps
 from string import Formatter
-from threading import Lock
+from threading import RLock
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 from weakref import WeakSet
 
 from resilient_agents._flow import arun, run
 from resilient_agents.policies._functions import must_be_awaited, refuse_class
-from resilient_agents.policies._gate import AWAITING, BLOCKING, Gate
+from resilient_agents.policies._gate import Gate
 from resilient_agents.policies._keys import Read, reader
+from resilient_agents.policies._waiting import AWAITING, BLOCKING
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -88,7 +89,8 @@ class PerKey(Generic[G]):
         self._factory = factory
         self._key = key
         self._places: OrderedDict[Hashable, _Place[G]] = OrderedDict()
-        self._lock = Lock()
+        # Reentrant: a call that nobody awaits any more is collected as garbage, and leaves, at any moment.
+        self._lock = RLock()
         _all.add(self)
 
     def __repr__(self) -> str:
@@ -225,7 +227,7 @@ _all: "WeakSet[PerKey[Any]]" = WeakSet()
 def _renew_locks() -> None:
     """Give a forked child its own locks, and forget the calls of threads that it does not have."""
     for per_key in _all:
-        per_key._lock = Lock()
+        per_key._lock = RLock()
         for place in per_key._places.values():
             place.under_way = 0
 

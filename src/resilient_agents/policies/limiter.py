@@ -11,8 +11,9 @@ from resilient_agents._clock import clock
 from resilient_agents._flow import Flow, arun, run
 from resilient_agents.errors import ApiError, Category, DeadlineExceeded, LimitReached, Origin, classify
 from resilient_agents.policies._deadline import check, end_of_time, remaining
-from resilient_agents.policies._gate import AWAITING, BLOCKING, Gate, Waiting, pause
+from resilient_agents.policies._gate import Gate
 from resilient_agents.policies._parameters import number, patience, text, whole
+from resilient_agents.policies._waiting import AWAITING, BLOCKING, Waiting, pause
 from resilient_agents.policies._waits import note_wait
 from resilient_agents.policies._window import Window
 

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from itertools import groupby
+from threading import RLock
 from typing import Any, ParamSpec, Protocol, TypeVar, cast
 from weakref import WeakSet
 
@@ -71,6 +72,7 @@ class Pipeline:
             raise ConfigurationError('a pipeline begins with its name: Pipeline("kommo", timeout(30), …)')
         self.name = name
         self._slots: WeakSet[_Slot] = WeakSet()
+        self._lock = RLock()
         self._policies = self._checked(policies)
 
     def __repr__(self) -> str:
@@ -89,8 +91,9 @@ class Pipeline:
         """
         refuse_class(fn, f"Pipeline {self.name!r}")
         awaited = must_be_awaited(fn, "Pipeline")
-        slot = _Slot(fn, _composed(self._policies, fn))
-        self._slots.add(slot)
+        with self._lock:
+            slot = _Slot(fn, _composed(self._policies, fn))
+            self._slots.add(slot)
         if awaited:
 
             @wraps(fn)
@@ -127,13 +130,14 @@ class Pipeline:
         """
         try:
             checked = self._checked(policies)
-            composed = [(slot, _composed(checked, slot.fn)) for slot in tuple(self._slots)]
+            with self._lock:
+                composed = [(slot, _composed(checked, slot.fn)) for slot in tuple(self._slots)]
+                self._policies = checked
+                for slot, fn in composed:
+                    slot.composed = fn
         except Exception as exc:
             events.emit(events.PipelineReconfigured, name=self.name, accepted=False, reason=str(exc))
             raise
-        self._policies = checked
-        for slot, fn in composed:
-            slot.composed = fn
         events.emit(events.PipelineReconfigured, name=self.name, accepted=True, reason="")
 
     def explain(self) -> str:

@@ -19,7 +19,7 @@ from resilient_agents.policies._attempts import Attempt, Attempts
 from resilient_agents.policies._deadline import bounded
 from resilient_agents.policies._decision import Course, given_up, overrides, set_active
 from resilient_agents.policies._filters import Filter, check_filter
-from resilient_agents.policies._functions import must_be_awaited, name_of, refuse_class
+from resilient_agents.policies._functions import is_awaited, must_be_awaited, name_of, refuse_class
 from resilient_agents.policies._numbers import acall_numbered, attempt_number, call_numbered
 from resilient_agents.policies._tenacity import is_tenacitys_retry, judges_results
 from resilient_agents.policies._tokens import Tokens
@@ -66,8 +66,8 @@ def _check_functions(policy: "RetryPolicy") -> None:
         raise TypeError(f"idempotent must be True, False or None, not {policy.idempotent!r}")
     for name in ("on_result", "stop", "wait"):
         function = getattr(policy, name)
-        if function is not None and not callable(function):
-            raise TypeError(f"{name} must be a function, not {function!r}")
+        if function is not None and (not callable(function) or is_awaited(function)):
+            raise TypeError(f"{name} must be a plain function, not {function!r}")
     if policy.budget is not None and not callable(getattr(policy.budget, "take", None)):
         raise TypeError(f"budget must be a RetryBudget, not {policy.budget!r}")
 
@@ -238,8 +238,8 @@ def overriding(**changes: Any) -> AbstractContextManager[None]:
             sync_contacts()
 
     Args:
-        **changes: Parameters of `RetryPolicy`, but for *timeout* and *on_result*, which are part of the
-            function.
+        **changes: Parameters of `RetryPolicy`, but for *timeout*, *on_result* and *budget*, which are
+            part of the function.
 
     Returns:
         A context manager.
@@ -248,7 +248,7 @@ def overriding(**changes: Any) -> AbstractContextManager[None]:
         TypeError: A parameter is unknown or cannot be overridden.
         ValueError: A number is out of range.
     """
-    if fixed := {"timeout", "on_result"} & changes.keys():
+    if fixed := {"timeout", "on_result", "budget"} & changes.keys():
         raise TypeError(f"{', '.join(sorted(fixed))} cannot be overridden: it is part of the function")
     replace(_default, **changes)
     return _overriding(changes)
@@ -265,7 +265,7 @@ def _overriding(changes: dict[str, Any]) -> Iterator[None]:
 
 def _blocking(policy: RetryPolicy, fn: Callable[P, R], target: str) -> Callable[P, R]:
     """Return *fn* with retries. Its success path is the reason why it is written by hand."""
-    timed = policy.deadline is not None
+    timed = policy.deadline is not None or policy.stop is not None or policy.wait is not None
     count = None if policy.budget is None else policy.budget.count
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -294,7 +294,7 @@ def _awaiting(
     policy: RetryPolicy, fn: Callable[P, Awaitable[T]], target: str
 ) -> Callable[P, Coroutine[Any, Any, T]]:
     """Return *fn* with retries. Its success path is the reason why it is written by hand."""
-    timed = policy.deadline is not None
+    timed = policy.deadline is not None or policy.stop is not None or policy.wait is not None
     count = None if policy.budget is None else policy.budget.count
 
     async def call(*args: P.args, **kwargs: P.kwargs) -> T:
