@@ -1116,3 +1116,32 @@ def test_fork() -> None:
     parent = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=30)
 
     assert "0\n" == parent.stdout
+
+
+def test_own_opening_outlives_the_agreement(clock: FakeClock) -> None:
+    """When the others cannot be asked any more, a breaker stays open for as long as it was said."""
+    meeting = Meeting(quorum=1)
+    breaker = CircuitBreaker(shared=meeting, name="crm")
+    fail(breaker, 10)
+    with pytest.raises(CircuitOpen):
+        breaker.try_enter()
+
+    meeting.view = SharedView(open=False, wait=0.0, known=False)
+
+    with pytest.raises(CircuitOpen):
+        breaker.try_enter()
+    clock.advance(30 * NO_LONGER_THAN)
+    breaker.leave(breaker.try_enter(), None)
+    assert "closed" == breaker.state
+
+
+def test_call_that_is_collected_under_the_lock(clock: FakeClock) -> None:
+    """A probe that nobody awaits any more may leave in the middle of anything, in the same thread."""
+    breaker = opened()
+    clock.advance(30 * NO_LONGER_THAN)
+    probe = breaker.try_enter()
+
+    with breaker._lock:
+        breaker.leave(probe, GeneratorExit())
+
+    assert 0 == breaker.stats().probes

@@ -3,14 +3,16 @@
 import asyncio
 import inspect
 import threading
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
+from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any
 
 import pytest
 
 from resilient_agents._flow import Flow, arun, run
 from resilient_agents.errors import LimitReached, Unreachable
-from resilient_agents.policies._gate import Gate
+from resilient_agents.policies._gate import Gate, _blocks
 from resilient_agents.policies._waiting import AWAITING, BLOCKING, Waiting, pause
 from resilient_agents.testing import FakeClock
 
@@ -241,3 +243,54 @@ async def test_calls_that_block() -> None:
     here = threading.get_ident()
     assert here == run(flow(BLOCKING))
     assert here != await arun(flow(AWAITING))
+
+
+def test_block_that_ends_in_another_context() -> None:
+    """A block that is opened in one context and closed in another gives its permit back."""
+    gate = Turnstile()
+
+    @contextmanager
+    def dependency() -> Generator[None]:
+        with gate:
+            yield
+
+    block = dependency()
+    copy_context().run(block.__enter__)
+    copy_context().run(block.__exit__, None, None, None)
+
+    assert [(1, None)] == gate.left
+
+
+async def test_block_in_a_generator_that_is_read_by_tasks(clock: FakeClock) -> None:
+    """An asynchronous generator that is read in turns by several tasks gives its permit back."""
+    gate = Turnstile()
+
+    async def pages() -> AsyncGenerator[int]:
+        async with gate:
+            yield 1
+            yield 2
+
+    reader = pages()
+    for page in (1, 2):
+        assert page == await asyncio.create_task(anext(reader))
+    with pytest.raises(StopAsyncIteration):
+        await asyncio.create_task(anext(reader))
+
+    assert [(1, None)] == gate.left
+
+
+async def test_readers_that_leave_early_leave_nothing_behind(clock: FakeClock) -> None:
+    """Blocks that were closed elsewhere are forgotten here."""
+    gate = Turnstile()
+
+    async def pages() -> AsyncGenerator[int]:
+        async with gate:
+            yield 1
+
+    for _ in range(5):
+        reader = pages()
+        assert 1 == await anext(reader)
+        await asyncio.create_task(reader.aclose())
+    async with gate:
+        assert 1 == len(_blocks.get())
+    assert 6 == len(gate.left)

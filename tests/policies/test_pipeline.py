@@ -2,8 +2,10 @@
 
 import asyncio
 import inspect
+import sys
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -278,6 +280,22 @@ class TestReconfiguration:
         assert (FAST,) == pipeline.policies
         assert [("crm", False)] == [(it.name, it.accepted) for it in told]
         assert told[0].reason
+
+    def test_while_others_decorate(self) -> None:
+        """Functions that are decorated at that moment follow too."""
+        pipeline, functions = Pipeline("crm", RetryPolicy(1)), []
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                decorated = [pool.submit(pipeline, Target(1).__call__) for _ in range(400)]
+                for attempts in (2, 3, 4, 5):
+                    pipeline.reconfigure(RetryPolicy(attempts, wait_initial=0))
+                functions = [future.result() for future in decorated]
+        finally:
+            sys.setswitchinterval(before)
+
+        assert {"deal"} == {function() for function in functions}
 
     def test_it_is_told(self) -> None:
         """Who listens hears of it."""

@@ -5,6 +5,7 @@ import resource
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -168,6 +169,26 @@ class TestTenacity:
             use(policy, target)
         assert [4.0, 4.0] == clock.sleeps
 
+    def test_stop_counts_the_first_attempt(self, use: Use, clock: FakeClock) -> None:
+        """The time of the first attempt counts, with a deadline of the policy's own or without."""
+        calls: list[float] = []
+
+        def slow() -> None:
+            calls.append(clock.monotonic())
+            clock.advance(9)
+            raise Unreachable
+
+        with pytest.raises(Unreachable):
+            use(RetryPolicy(stop=tenacity.stop_after_delay(10), wait_initial=0, deadline=None), slow)
+        assert 2 == len(calls)
+
+    def test_unless(self, use: Use, clock: FakeClock) -> None:
+        """A condition that means success too is asked about success."""
+        on = tenacity.retry_unless_exception_type(KeyError)
+
+        with pytest.raises(KeyError):
+            use(RetryPolicy(5, on=on), Target(1, 1, KeyError()))
+
     def test_wait(self, use: Use, clock: FakeClock) -> None:
         """A wait object takes the place of the backoff."""
         wait = tenacity.wait_exponential(multiplier=3) + tenacity.wait_fixed(1)
@@ -302,6 +323,37 @@ class TestLayers:
 
         with pytest.raises(OutcomeUnknown):
             use(FAST, wrapping)
+        assert 3 == target.calls
+
+    async def test_group(self, clock: FakeClock) -> None:
+        """It holds where the failures of several tasks come as a group."""
+        target = Target(Unreachable)
+
+        @retry()
+        async def inner() -> object:
+            return target()
+
+        @retry()
+        async def outer() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(inner())
+
+        with pytest.raises(ExceptionGroup):
+            await outer()
+        assert 3 == target.calls
+
+    def test_frozen_exception(self, use: Use, clock: FakeClock) -> None:
+        """It holds for exceptions that take no attributes."""
+
+        @dataclass(frozen=True)
+        class Frozen(Exception):
+            number: int = 1
+
+        target = Target(Frozen)
+        policy = RetryPolicy(on=Frozen)
+
+        with pytest.raises(Frozen):
+            use(policy, policy(target))
         assert 3 == target.calls
 
     def test_blocks(self, clock: FakeClock) -> None:
@@ -507,6 +559,11 @@ class TestBudget:
         assert (4, 1) == (stock.tokens, stock.calls)
 
 
+async def later(exc: object) -> bool:
+    """Take longer than a predicate may."""
+    return False
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -516,6 +573,8 @@ class TestBudget:
         ({"stop": 3}, TypeError, "stop must be a plain function"),
         ({"wait": 1.0}, TypeError, "wait must be a plain function"),
         ({"budget": 3}, TypeError, "budget must be a RetryBudget"),
+        ({"on": later}, TypeError, "a predicate is a plain function"),
+        ({"on_result": later}, TypeError, "on_result must be a plain function"),
     ],
     ids=repr,
 )

@@ -1,8 +1,10 @@
 """`deadline`, `remaining` and `check`, and `timeout` on both kinds of functions."""
 
 import asyncio
+import gc
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -285,3 +287,43 @@ async def test_call_that_is_left_behind() -> None:
 
     assert [True] == cleaned
     assert remaining() is None
+
+
+async def test_failures_leave_no_garbage() -> None:
+    """A call that fails while it waits leaves no reference cycles."""
+
+    def broken() -> "asyncio.Future[None]":
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        loop.call_soon(future.set_exception, ConnectionResetError())
+        return future
+
+    @timeout(30)
+    async def fail() -> None:
+        await broken()
+
+    async def call() -> None:
+        with suppress(ConnectionResetError):
+            await fail()
+
+    await call()
+    gc.collect()
+    gc.disable()
+    try:
+        await call()
+        assert 0 == gc.collect()
+    finally:
+        gc.enable()
+
+
+async def test_deadline_that_ends_in_another_context() -> None:
+    """A generator that is closed by somebody else than its reader closes quietly."""
+
+    async def pages() -> AsyncGenerator[int]:
+        with deadline(5):
+            yield 1
+
+    reader = pages()
+    assert 1 == await anext(reader)
+
+    await asyncio.create_task(reader.aclose())
