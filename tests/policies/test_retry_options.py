@@ -569,6 +569,7 @@ async def later(exc: object) -> bool:
     [
         ({"timeout": 0}, ValueError, "timeout must be more than 0 seconds"),
         ({"timeout": float("nan")}, ValueError, "timeout must be more than 0 seconds"),
+        ({"timeout": 61.0}, ValueError, "is longer than deadline=60.0 for all of them"),
         ({"on_result": True}, TypeError, "on_result must be a plain function"),
         ({"stop": 3}, TypeError, "stop must be a plain function"),
         ({"wait": 1.0}, TypeError, "wait must be a plain function"),

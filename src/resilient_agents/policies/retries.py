@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial, wraps
-from math import inf
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar, cast
 
 from resilient_agents import _clock
@@ -19,8 +18,9 @@ from resilient_agents.policies._attempts import Attempt, Attempts
 from resilient_agents.policies._deadline import bounded
 from resilient_agents.policies._decision import Course, given_up, overrides, set_active
 from resilient_agents.policies._filters import Filter, check_filter
-from resilient_agents.policies._functions import is_awaited, must_be_awaited, name_of, refuse_class
+from resilient_agents.policies._functions import must_be_awaited, name_of, refuse_class
 from resilient_agents.policies._numbers import acall_numbered, attempt_number, call_numbered
+from resilient_agents.policies._retry_checks import check_policy
 from resilient_agents.policies._tenacity import is_tenacitys_retry, judges_results
 from resilient_agents.policies._tokens import Tokens
 
@@ -38,38 +38,6 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-def _check_attempts(attempts: Any) -> None:
-    if callable(attempts):
-        raise TypeError("write @retry() with parentheses: what is inside them is the policy")
-    if type(attempts) is not int:
-        raise TypeError(f"attempts must be a whole number, not {attempts!r}")
-    if attempts < 1:
-        raise ValueError(f"attempts must be 1 or more, not {attempts}: 1 is a call without retries")
-
-
-def _check_numbers(policy: "RetryPolicy") -> None:
-    for name in ("wait_initial", "wait_max"):
-        if not 0 <= getattr(policy, name) < inf:
-            raise ValueError(f"{name} must be a time in seconds, not {getattr(policy, name)!r}")
-    if policy.jitter not in ("full", "equal", "decorrelated", "none"):
-        raise ValueError(f"jitter must be 'full', 'equal', 'decorrelated' or 'none', not {policy.jitter!r}")
-    for name in ("deadline", "timeout"):
-        seconds = getattr(policy, name)
-        if seconds is not None and not 0 < seconds < inf:
-            raise ValueError(f"{name} must be more than 0 seconds, or None, not {seconds!r}")
-
-
-def _check_functions(policy: "RetryPolicy") -> None:
-    if policy.idempotent not in (None, True, False):
-        raise TypeError(f"idempotent must be True, False or None, not {policy.idempotent!r}")
-    for name in ("on_result", "stop", "wait"):
-        function = getattr(policy, name)
-        if function is not None and (not callable(function) or is_awaited(function)):
-            raise TypeError(f"{name} must be a plain function, not {function!r}")
-    if policy.budget is not None and not callable(getattr(policy.budget, "take", None)):
-        raise TypeError(f"budget must be a RetryBudget, not {policy.budget!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +71,8 @@ class RetryPolicy:
             three times the last one) or ``"none"``. The default is ``"full"``.
         deadline: Time in seconds for all attempts together. A wait that would pass it is not begun; a running
             attempt is not interrupted. *None* for no limit. The default is 60.0.
-        timeout: Time in seconds for each attempt, as `timeout` keeps it. The default is no limit.
+        timeout: Time in seconds for each attempt, as `timeout` keeps it; in a block nothing is cancelled, and
+            it is a `deadline` for what the block calls. The default is no limit.
         idempotent: Whether doing it twice is harmless. *None* judges by the request that failed: a POST or
             PATCH without an idempotency key that may have been executed is not repeated, everything else is.
             The default is *None*.
@@ -112,8 +81,8 @@ class RetryPolicy:
             write ``"(?i)try again"`` for any case), a predicate that is given the exception, one of
             tenacity's ``retry_…`` objects, or a list of them. *idempotent* holds all the same. The default is
             to follow the advice.
-        on_result: Called with what the function returned; where it says yes, the call is made again. The
-            default is to accept every result.
+        on_result: Called with what the function returned; where it says yes, the call is made again. A block
+            has no result. The default is to accept every one.
         stop: In place of *attempts*: one of tenacity's ``stop_…`` objects, or a function that is given the
             same state and tells whether to stop.
         wait: In place of the backoff: one of tenacity's ``wait_…`` objects, or a function that is given the
@@ -147,9 +116,7 @@ class RetryPolicy:
     """Those of *on* that take tenacity's state."""
 
     def __post_init__(self) -> None:
-        _check_attempts(self.attempts)
-        _check_numbers(self)
-        _check_functions(self)
+        check_policy(self)
         if self.on is not None:
             check_filter(self.on)
             criteria = self.on if isinstance(self.on, tuple | list) else (self.on,)

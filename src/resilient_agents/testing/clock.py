@@ -104,7 +104,8 @@ def no_waits() -> FakeClock:
     """Skip the waits of this package inside a ``with`` block: retries happen, without delays.
 
     Time goes on as it does, and each wait counts as though it had been waited for, so that deadlines and
-    rate limits come out the same::
+    rate limits come out the same. Queues in front of a bulkhead, hedges and `Replayer.run` wait in real
+    time::
 
         with no_waits() as clock:
             sync_contacts()
