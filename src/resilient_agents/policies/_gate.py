@@ -118,7 +118,7 @@ class Gate(ABC):
 
     def _open_block(self, permit: Any) -> None:
         block = _Block(self, permit)
-        cast("dict[str, Any]", self.__dict__).setdefault("_open_blocks", deque()).append(block)
+        vars(self).setdefault("_open_blocks", deque()).append(block)
         _blocks.set((*(other for other in _blocks.get() if other.open), block))
 
     def _permit_of_block(self) -> Any:
