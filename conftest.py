@@ -41,6 +41,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+REAL_FOLDERS = {"cli", "crash", "fake_kommo"}
+REAL_FILES = {
+    *("test_crm_transport", "test_kommo_client", "test_kommo_outages"),
+    *("test_delivery", "test_life", "test_protect", "test_queue", "test_replayer"),
+    *("test_redis", "test_redis_state", "test_storage_faults", "test_writer"),
+    *("test_benchmarks", "test_examples", "test_import_cost"),
+}
+"""Tests that work on real files, sockets or processes; all others are unit tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of real things, so that ``-m "not real"`` runs the quick ones alone."""
+    for item in items:
+        if item.path.parent.name in REAL_FOLDERS or item.path.stem in REAL_FILES:
+            item.add_marker("real")
+
+
 def pytest_collection_finish() -> None:
     """Take what lives as long as the run out of the garbage collector's sight: tests ask it for theirs."""
     gc.collect()

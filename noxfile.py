@@ -101,6 +101,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session(requires=["build"])
+def unit(session: nox.Session) -> None:
+    """The quick tests alone: no files, no sockets, no processes."""
+    install_wheel(session, *group("tests"))
+    session.run("python", "-m", "pytest", "-m", "not real", "tests", *session.posargs)
+
+
+@nox.session(requires=["build"])
 def crash(session: nox.Session) -> None:
     """The crash tests at length: real processes are killed, over and over."""
     install_wheel(session, *group("tests"))
