@@ -25,15 +25,20 @@ FLOORS = {
     "_clock": 0,
     "_extras": 0,
     "_flow": 0,
+    "correlation": 0,
     "errors": 0,
     "events": 0,
     "redaction": 0,
     "policies": 1,
+    "cache": 2,
+    "activity": 2,
     "deadletter": 2,
     "crm": 3,
-    "cli": 4,
-    "integrations": 4,
-    "testing": 4,
+    "actions": 4,
+    "cli": 5,
+    "integrations": 5,
+    "migrations": 5,
+    "testing": 5,
 }
 STDLIB_ONLY = 2
 """The highest floor whose modules load nothing but the standard library."""
@@ -41,8 +46,9 @@ STDLIB_ONLY = 2
 COMPOSER = "resilient_agents.policies"
 """The module that puts the strategies together; a strategy itself imports no sibling but private plumbing."""
 
-NEIGHBOURS = {("cli", "testing"), ("errors", "_clock")}
-"""Commands such as `demo` run the doubles for tests; a date in Retry-After is read against the clock."""
+NEIGHBOURS = {("cli", "testing"), ("errors", "_clock"), ("errors", "correlation")}
+"""Commands such as `demo` run the doubles for tests; a date in Retry-After is read against the clock,
+and a response names the request that it answers."""
 
 DRAWERS = {"base", "common", "compat", "core", "helpers", "manager", "types", "utils"}
 MAX_LINES = 350

@@ -4,12 +4,13 @@ This module holds the doors; nothing behind a door is loaded before it is opened
 
 General layout, from the ground up; a floor imports only from the floors below it:
 
-- floor 0, truths: `_flow` (perform a decision, blocking or awaiting), `_clock`, `_extras`, `errors` (one
-  decision about each failure), `events` (what the library says happened), `redaction`
+- floor 0, truths: `_flow` (perform a decision, blocking or awaiting), `_clock`, `_extras`, `correlation`
+  (whom the current work belongs to), `errors` (one decision about each failure, and how it is answered),
+  `events` (what the library says happened), `redaction`
 - floor 1, policies: `policies`, one strategy a module, and `policies.pipeline`, which composes them
-- floor 2, things that remember: `deadletter` (work that must arrive, and the proof that it did)
+- floor 2, things that remember: `deadletter` (work that must arrive, and the proof that it did), `cache`
 - floor 3, the outside world: `crm.kommo`
-- floor 4, doors to other people's software: `integrations` (one file a library), `cli` (the
+- floor 5, doors to other people's software: `integrations` (one file a library), `cli` (the
   `resilient-agents` command), `testing` (doubles for your tests and ours: a clock, a whole Kommo)
 """
 
