@@ -11,8 +11,8 @@ class StoreUnavailable(Exception):
 class Half(Protocol):
     """One half of a store: the blocking one returns what is said here, the awaiting one awaitables of it.
 
-    Every operation is one round trip, takes no longer than *within* seconds, and raises `StoreUnavailable`
-    for whatever goes wrong; what goes wrong is counted by the store's own breaker. Cancellation passes.
+    Every operation is one round trip and takes no longer than *within* seconds. Whatever goes wrong, it
+    raises `StoreUnavailable`, and the store's own breaker counts it. Cancellation passes through.
     """
 
     def get(self, keys: Sequence[str], within: float) -> Any:
