@@ -25,6 +25,7 @@ FLOORS = {
     "_clock": 0,
     "_extras": 0,
     "_flow": 0,
+    "_json": 0,
     "correlation": 0,
     "errors": 0,
     "events": 0,
@@ -46,9 +47,9 @@ STDLIB_ONLY = 2
 COMPOSER = "resilient_agents.policies"
 """The module that puts the strategies together; a strategy itself imports no sibling but private plumbing."""
 
-NEIGHBOURS = {("cli", "testing"), ("errors", "_clock"), ("errors", "correlation")}
+NEIGHBOURS = {("cli", "testing"), ("errors", "_clock"), ("errors", "correlation"), ("redaction", "_json")}
 """Commands such as `demo` run the doubles for tests; a date in Retry-After is read against the clock,
-and a response names the request that it answers."""
+a response names the request that it answers, and data is made plain before it is searched for secrets."""
 
 DRAWERS = {"base", "common", "compat", "core", "helpers", "manager", "types", "utils"}
 MAX_LINES = 350

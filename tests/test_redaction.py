@@ -1,12 +1,16 @@
 """Secrets do not survive redaction, whatever surrounds them, and no text makes it slow."""
 
+import json
 import time
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
-from resilient_agents.redaction import MASK, redact
+from resilient_agents.redaction import MASK, redact, redact_mapping, redact_value
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 secrets = st.text(LETTERS, min_size=24, max_size=40)
@@ -36,6 +40,10 @@ FORMS = (
     "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----",
     "-----BEGIN RSA PRIVATE KEY-----\n{}",
     "{}@example.com",
+    "duplicate key\nDETAIL:  Key (email)=({}) already exists.",
+    "DETAIL:  Failing row contains (1, {}, null).",
+    "syntax error\nLINE 1: INSERT INTO leads VALUES ('{}')",
+    "(sqlite3.IntegrityError) UNIQUE\n[SQL: INSERT INTO t VALUES (?)]\n[parameters: ('{}',)]",
 )
 
 
@@ -68,6 +76,8 @@ def test_the_result_is_never_longer_than_the_limit(text: str, limit: int) -> Non
         "SQLITE_BUSY: database is locked",
         "the token is missing",
         "https://acme.kommo.com/api/v4/leads",
+        "due 2026-11-25 08:00:00.123, made 2026-11-24, seen 2026-11-25T08:00:00Z",
+        "UNIQUE constraint failed: leads.key (see the log for details)",
     ],
 )
 def test_ordinary_text_is_left_alone(text: str) -> None:
@@ -95,7 +105,8 @@ def test_long_text_is_cut_with_a_mark() -> None:
 ATTACKS = (
     "a", "secret", "secret-", "passwd", "authorization", "eyJ-", "sk-", "bearer ", "1(1", "12", "1-", "\\",
     "@", "a@", "a.a", "://a:", "://@", "ab ://", "-----BEGIN A", "token='", 'token="', "password\\", "=", "'",
-    "1 ", "+", "-", "_", "a-authorization", "token:AA",
+    "1 ", "+", "-", "_", "a-authorization", "token:AA", "\n", "\t", "key (", "key ()=", "LINE 1", "[SQL:",
+    "1111-11-11 ", "1111-",
 )  # fmt: skip
 
 
@@ -111,3 +122,90 @@ def test_no_text_makes_it_slow(unit: str) -> None:
     for text in texts:
         redact(text, limit=length)
     assert time.process_time() - start < 8
+
+
+@dataclass
+class Login:
+    """Somebody's."""
+
+    user: str
+    password: str
+
+
+class Connection(BaseModel):
+    """A model."""
+
+    host: str
+    api_key: str
+
+
+SHAPES: tuple[Any, ...] = (
+    lambda secret: {"password": secret},
+    lambda secret: {"user": {"credentials": {"anything": [secret]}}},
+    lambda secret: {"headers": {"Authorization": f"Token {secret}", "Accept": "*/*"}},
+    lambda secret: {"headers": [(b"x-api-key", secret.encode()), (b"accept", b"*/*")]},
+    lambda secret: {"set-cookie": secret},
+    lambda secret: [{"openaiKey": secret}, {"OPENAI_API_KEY": secret}, {"openai_key": secret}],
+    lambda secret: {"crm_token_value": secret, "accessToken": [secret]},
+    lambda secret: {"a": [{"b": ({"clientSecret": secret},)}]},
+    lambda secret: Login("ann", secret),
+    lambda secret: {"by": Connection(host="crm.test", api_key=secret)},
+    lambda secret: ValueError(f"postgresql://crm:{secret}@db/crm"),
+    lambda secret: json.dumps({"refresh_token": secret}),
+    lambda secret: {"url": f"https://ann:{secret}@crm.test/x"},
+    lambda secret: {1: {("a", "b"): f"Bearer {secret}"}},
+    lambda secret: {f"Bearer {secret}": 1, ("password=" + secret,): 2},
+    lambda secret: {"e-mail": secret, "userPhone": secret, "jwt": secret, "dbPwd": secret},
+)
+
+
+@given(st.sampled_from(SHAPES), secrets)
+def test_a_secret_in_data_does_not_survive(shape: Any, secret: str) -> None:
+    """Under a telling key, at any depth and in any kind of mapping, and by its form in any text."""
+    assert secret not in json.dumps(redact_value(shape(secret)))
+
+
+def test_data_without_secrets_is_left_alone() -> None:
+    """Ids, counts and words that look a little like secrets stay, and what is absent is seen to be absent."""
+    data = {
+        "deal_id": "1234567890",
+        "at": "2026-11-25 08:00:00",
+        "max_tokens": 4096,
+        "usage": {"total_tokens": 12.5},
+        "idempotency_key": "form-8731",
+        "key": "k",
+        "monkey": "m",
+        "author": "a",
+        "password": None,
+        "has_token": True,
+        "list": [1, None, "two"],
+    }
+
+    assert data == redact_value(data)
+
+
+def test_the_data_itself_is_not_changed() -> None:
+    """What is redacted is a copy."""
+    data = {"password": "p", "list": [{"token": "t"}]}
+
+    assert {"password": MASK, "list": [{"token": MASK}]} == redact_mapping(data)
+    assert {"password": "p", "list": [{"token": "t"}]} == data
+
+
+def test_a_secret_that_the_cut_of_data_splits_does_not_survive() -> None:
+    """Redaction looks beyond the cut, so that no half of a secret is left in front of it."""
+    secret = "x7Kq9" * 8
+    for room in range(10, 120):
+        assert "x7Kq9" not in json.dumps(redact_value({"a": "y" * 40 + f" bearer {secret}"}, limit=room))
+
+
+def test_a_mapping_that_cannot_be_read_is_said_so() -> None:
+    """The answer is a dictionary all the same."""
+
+    class Broken(dict[str, str]):
+        def items(self) -> Any:
+            raise RuntimeError
+
+    assert {
+        "value": "<test_a_mapping_that_cannot_be_read_is_said_so.<locals>.Broken that cannot be shown>"
+    } == (redact_mapping(Broken()))
