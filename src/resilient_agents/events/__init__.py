@@ -14,8 +14,16 @@ subscriber and never reaches the code that emitted. Without a subscriber an even
 - `bus`: who hears of what.
 - `policies`: retries, breakers, limits, hedges, fallbacks.
 - `deadletter`: entries and topics of a dead-letter queue.
+- `activity`: what an activity log dropped, and its sinks.
 """
 
+from resilient_agents.events.activity import (
+    ActivityDropped,
+    ActivityEvent,
+    SinkDown,
+    SinkRestored,
+    SpillFailed,
+)
 from resilient_agents.events.bus import Event, Subscriber, emit, subscribe, unsubscribe
 from resilient_agents.events.deadletter import (
     EntryAccepted,
@@ -49,6 +57,8 @@ from resilient_agents.events.policies import (
 )
 
 __all__ = [
+    "ActivityDropped",
+    "ActivityEvent",
     "BreakerClosed",
     "BreakerHalfOpened",
     "BreakerOpened",
@@ -74,6 +84,9 @@ __all__ = [
     "RetryScheduled",
     "SharedStateLost",
     "SharedStateRestored",
+    "SinkDown",
+    "SinkRestored",
+    "SpillFailed",
     "Subscriber",
     "TopicPaused",
     "TopicResumed",

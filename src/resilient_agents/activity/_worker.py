@@ -1,0 +1,294 @@
+"""The worker: one thread that takes what was recorded, prepares it, and sees to it that it arrives."""
+
+import threading
+import time
+from collections import Counter, deque
+from contextlib import suppress
+from queue import Empty
+from typing import Any
+
+from resilient_agents import events
+from resilient_agents._clock import clock
+from resilient_agents.activity._delivery import Delivery
+from resilient_agents.activity._intake import OVERHEAD, Intake, Reason, Taken, Urgent
+from resilient_agents.activity.entry import TICKS, Activity, Clerk, snapshot
+from resilient_agents.errors import InternalFailure
+
+MOST_AT_ONCE = 2000
+"""How many entries are prepared in one turn."""
+
+INTERVAL = 0.05
+"""Time in seconds for which entries are gathered."""
+
+REPORT_PAUSE = 10.0
+"""Time in seconds between two reports of what was dropped."""
+
+REST_WAIT = 1.0
+"""Time in seconds that a fork waits for what is under way."""
+
+
+class Flush:
+    """Somebody waits until everything has arrived."""
+
+    __slots__ = ("arrived", "deadline", "latch", "ready")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.arrived = False
+        self.ready = False
+        self.latch = threading.Lock()
+        self.latch.acquire()
+
+
+class Worker:
+    """Everything that happens behind `ActivityLog.record`.
+
+    It is one actor: only its thread touches the lanes and the disk, so there are no locks. `step` does all that
+    is due, and never waits.
+
+    Args:
+        intake: What callers have recorded.
+        delivery: The way to the sinks.
+        clerk: Who makes activities of snapshots.
+        latest: The last activities of this process, for the live feed.
+    """
+
+    def __init__(self, intake: Intake, delivery: Delivery, clerk: Clerk, latest: "deque[Activity]") -> None:
+        self._intake = intake
+        self.delivery = delivery
+        self._clerk = clerk
+        self._latest = latest
+        self._flushes: list[Flush] = []
+        self._reported: Counter[Reason] = Counter()
+        self._report_at = 0.0
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stopped = self._resting = False
+        self.at_work = threading.Lock()
+        intake.start = self.start
+
+    def start(self) -> None:
+        """Start the thread where there is none. Never raises."""
+        if self._thread is not None or not self._starting.acquire(blocking=False):
+            return
+        try:
+            if self._thread is None and not self._stopped:
+                for lane in self.delivery.lanes:
+                    lane.courier.start()
+                thread = threading.Thread(target=self._work, name="activity-log", daemon=True)
+                thread.start()
+                self._thread = thread
+        except RuntimeError:  # the interpreter ends: close() does the rest
+            pass
+        finally:
+            self._starting.release()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything has arrived; what has not by then is on disk.
+
+        Args:
+            timeout: Time in seconds.
+
+        Returns:
+            Whether everything has arrived; never where a sink itself asks.
+        """
+        if threading.get_ident() in self._intake.staff:
+            return False
+        flush = Flush(time.monotonic() + timeout)
+        self._intake.wake(lambda: self._flushes.append(flush))
+        if self._thread is None:
+            self._work_until(flush)
+        else:
+            flush.latch.acquire(timeout=timeout + 2.0)
+        return flush.arrived
+
+    def stop(self) -> None:
+        """End the thread, and close the sinks."""
+        thread = self._thread
+
+        def stop() -> None:
+            self._stopped = True
+
+        self._intake.inbox.put(stop)
+        if thread is None:
+            self._work()
+        elif thread is not threading.current_thread():
+            thread.join(2.0)
+
+    def rest(self) -> None:
+        """Let go of files for the length of a fork, if that is possible soon."""
+        self._resting = self.at_work.acquire(timeout=REST_WAIT)
+        if self._resting:
+            self.delivery.disconnect()
+        for lane in self.delivery.lanes:
+            getattr(lane.sink, "before_fork", _nothing)()
+
+    def go_on(self) -> None:
+        """Go on after a fork."""
+        for lane in self.delivery.lanes:
+            getattr(lane.sink, "after_fork_in_parent", _nothing)()
+        if self._resting:
+            self.at_work.release()
+
+    def step(self) -> float:
+        """Do all that is due, and return the seconds until there is more."""
+        with self.at_work:
+            self._take_urgent()
+            taken = self._take()
+            self.delivery.advance()
+            if self._flushes:
+                self._answer_flushes()
+            now = clock().monotonic()
+            self._report(now)
+            self._tell()
+            if self._flushes or len(taken) == MOST_AT_ONCE:
+                return 0.0 if len(taken) == MOST_AT_ONCE else 0.005
+            pause = max(0.0, self.delivery.next_due() - now)
+            if self._unreported():
+                pause = min(pause, max(0.0, self._report_at - now))
+            return min(pause, INTERVAL) if taken else pause
+
+    def _work(self) -> None:
+        staff = self._intake.staff
+        staff.add(threading.get_ident())
+        try:
+            while not self._stopped:
+                self._turn()
+            self._end()
+        finally:
+            staff.discard(threading.get_ident())
+
+    def _work_until(self, flush: Flush) -> None:
+        """Do the worker's work on the thread of a caller who waits, where there is no thread."""
+        while not flush.ready:
+            self._turn()
+
+    def _turn(self) -> None:
+        intake = self._intake
+        pause = self.step()
+        if pause > INTERVAL:
+            intake.asleep = True
+            if intake.waiting():
+                pause = 0.0
+        try:
+            message = intake.inbox.get(timeout=pause) if pause else intake.inbox.get_nowait()
+        except Empty:
+            return
+        finally:
+            intake.asleep = False
+        with self.at_work, suppress(Empty):
+            while True:
+                message()
+                message = intake.inbox.get_nowait()
+
+    def _end(self) -> None:
+        with self.at_work:
+            self._take_urgent()
+            while self._take():
+                pass
+            self._report_at = 0.0
+            self._report(clock().monotonic())
+            self.delivery.secure()
+            self.delivery.close()
+            self._tell()
+
+    def _take_urgent(self) -> None:
+        """Write to disk what callers wait for: as many as there are share one commit."""
+        urgent = self._intake.urgent
+        group: list[Urgent] = []
+        entries: list[Activity] = []
+        while urgent:
+            request = urgent.popleft()
+            try:
+                entries.append(self._clerk.activity(*request.taken))
+            except Exception:
+                request.error = InternalFailure("the entry could not be prepared")
+                request.latch.release()
+            else:
+                group.append(request)
+        if not group:
+            return
+        error = None
+        try:
+            self.delivery.keep(entries)
+        except Exception as exc:
+            error = exc
+        else:
+            self._latest.extend(entries)
+        for request in group:
+            request.error = error
+            request.latch.release()
+
+    def _take(self) -> list[Activity]:
+        """Prepare what was recorded, and offer it to the sinks."""
+        intake = self._intake
+        entries: list[Activity] = []
+        activity = self._clerk.activity
+        size = 0
+        for queue in (intake.queue, intake.low):
+            for _ in range(MOST_AT_ONCE - len(entries)):
+                try:
+                    taken: Taken = queue.popleft()
+                except IndexError:
+                    break
+                size += len(taken[2]) + OVERHEAD
+                try:
+                    entries.append(activity(*taken))
+                except Exception:
+                    self.delivery.dropped["encode"] += 1
+        intake.bytes_out += size
+        if entries:
+            self._latest.extend(entries)
+            self.delivery.offer(entries)
+        return entries
+
+    def _answer_flushes(self) -> None:
+        now = time.monotonic()
+        empty = not self._intake.waiting()
+        arrived = empty and self.delivery.settled
+        open_still = []
+        for flush in self._flushes:
+            late = now >= flush.deadline
+            hopeless = empty and self.delivery.hopeless(flush.deadline)
+            if not (arrived or late or hopeless):
+                open_still.append(flush)
+                continue
+            if not arrived:
+                while self._take():
+                    pass
+                self.delivery.secure()
+            flush.arrived, flush.ready = arrived, True
+            flush.latch.release()
+        self._flushes = open_still
+
+    def dropped(self) -> Counter[Reason]:
+        """Return how many entries were dropped, by reason."""
+        return self._intake.dropped + self.delivery.dropped
+
+    def _unreported(self) -> Counter[Reason]:
+        return self.dropped() - self._reported
+
+    def _report(self, now: float) -> None:
+        """Say in one entry and one event what was dropped since the last report."""
+        if now < self._report_at or not (lost := self._unreported()):
+            return
+        self._report_at = now + REPORT_PAUSE
+        self._reported = self._reported + lost
+        metadata: dict[str, Any] = {"count": lost.total(), "reasons": dict(lost)}
+        copy = snapshot(("activity.dropped", "", None, "dropped", None, None, None, metadata))
+        entry = self._clerk.activity(int(clock().time() * TICKS), {}, copy)
+        self._latest.append(entry)
+        self.delivery.offer([entry])
+        self.delivery.news.append(
+            (events.ActivityDropped, {"count": lost.total(), "reasons": metadata["reasons"]})
+        )
+
+    def _tell(self) -> None:
+        """Emit the news, last of all: a subscriber may wait for a lock that whoever waits for us holds."""
+        news, self.delivery.news = self.delivery.news, []
+        for kind, attributes in news:
+            events.emit(kind, **attributes)
+
+
+def _nothing() -> None:
+    """Do nothing, for a sink to which a fork is nothing."""

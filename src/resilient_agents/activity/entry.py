@@ -1,0 +1,203 @@
+"""What the log keeps of one action, and how it comes to be: snapshot on the caller, the rest on the worker.
+
+The caller pays for one copy in C (`snapshot`). Names, redaction, JSON and the id are made later, from that
+copy, on the worker's thread (`Clerk`).
+"""
+
+import marshal
+import random
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from resilient_agents._json import encode, plain
+from resilient_agents.redaction import redact, redact_value
+
+TICKS = 4_096_000
+"""How many ticks a second has: 1/4096 ms is what a UUIDv7 can hold beside its milliseconds."""
+
+LONGEST_LABEL = 200
+"""Greatest length in characters of an action, an id or a status."""
+
+MOST_REMEMBERED = 4096
+"""How many labels, keys and words the clerk knows by heart before it forgets them all."""
+
+
+class Activity(NamedTuple):
+    """One action on record.
+
+    Attributes:
+        id: A UUIDv7 (RFC 9562, section 5.7), as text: ids are in the order of time, and in one process in the
+            order of `ActivityLog.record`.
+        source: Who wrote it; *source* and *id* together are unique.
+        organization_id: For which organisation; an empty text where nobody said.
+        agent_id: Which agent did it, or *None*.
+        action: What was done, like ``"deal.updated"``.
+        status: How it ended: ``"ok"``, ``"error"``, ``"cancelled"``, or a word of yours.
+        duration_ms: How long it took, in milliseconds, or *None*.
+        request_id: The request that it answered, or *None*.
+        job_id: The job that it was done in, or *None*.
+        error_code: The failure's code, like ``"external.timeout"``, or *None*.
+        error_category: The failure's category, or *None*.
+        metadata: What else there is to say, as a JSON object, without secrets.
+        created_at: When it was recorded, in seconds since 1970.
+    """
+
+    id: str
+    source: str
+    organization_id: str
+    agent_id: str | None
+    action: str
+    status: str
+    duration_ms: float | None
+    request_id: str | None
+    job_id: str | None
+    error_code: str | None
+    error_category: str | None
+    metadata: str
+    created_at: float
+
+
+_new = tuple.__new__
+
+
+def snapshot(fields: tuple[Any, ...]) -> bytes:
+    """Return a copy of *fields* that nobody can change any more. It never raises.
+
+    `marshal` copies plain data in C and runs no code of the values; what is no plain data is turned into it
+    by the careful way. The copy stays in this process.
+    """
+    try:
+        return marshal.dumps(fields)
+    except Exception:
+        return marshal.dumps([plain(field) for field in fields])
+
+
+class Clerk:
+    """Turns snapshots into activities.
+
+    Args:
+        source: Who writes.
+    """
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._random = random.Random().getrandbits  # noqa: S311 - ids are unique, not secret
+        self._labels: dict[str, str] = {}
+        self._open_keys: dict[str, None] = {}
+
+    def activity(self, tick: int, bound: Mapping[str, str], copy: bytes) -> Activity:
+        """Return what is kept of one action.
+
+        Args:
+            tick: When it was recorded, in `TICKS`.
+            bound: What `correlation.current` said then.
+            copy: The snapshot: action, organisation, agent, status, duration, code, category, metadata.
+        """
+        action, organization, agent, status, duration, code, category, metadata = marshal.loads(copy)  # noqa: S302
+        label = self._label
+        get = bound.get
+        if type(duration) is not float:
+            duration = _number(duration)
+        fields = (
+            uuid7(tick, self._random(62)),
+            self._source,
+            label(get("organization_id", "") if organization is None else organization),
+            label(get("agent_id") if agent is None else agent),
+            label(action),
+            label(status),
+            duration,
+            get("request_id"),
+            get("job_id"),
+            code,
+            category,
+            self._as_json(metadata) if metadata else "{}",
+            tick / TICKS,
+        )
+        return _new(Activity, fields)
+
+    def _label(self, value: Any) -> Any:
+        """Return a short text that any database takes; *None* stays *None*."""
+        if value is None:
+            return None
+        if type(value) is str and (known := self._labels.get(value)) is not None:
+            return known
+        text = value if isinstance(value, str) else str(plain(value))
+        clean = "".join(letter if letter.isprintable() else "�" for letter in text[:LONGEST_LABEL])
+        clean = redact(clean, limit=LONGEST_LABEL) if _SUSPICIOUS.search(clean) and "@" in clean else clean
+        if type(value) is str:
+            _remember(self._labels, value, clean)
+        return clean
+
+    def _as_json(self, metadata: Any) -> str:
+        if type(metadata) is dict and self._harmless(metadata, 4):
+            return encode(metadata)
+        told = redact_value(metadata)
+        return encode(told if isinstance(told, dict) else {"value": told})
+
+    def _harmless(self, metadata: dict[Any, Any], levels: int) -> bool:
+        """Tell whether redaction would change nothing, where that is quickly seen."""
+        known = self._open_keys
+        for key, value in metadata.items():
+            if key not in known and not self._is_open(key):
+                return False
+            kind = type(value)
+            if kind is str:
+                if not (value.isalpha() or is_harmless(value)):
+                    return False
+            elif kind is dict:
+                if not levels or not self._harmless(value, levels - 1):
+                    return False
+            elif kind not in _INNOCENT:
+                return False
+        return True
+
+    def _is_open(self, key: Any) -> bool:
+        """Tell whether anything may stand under *key*."""
+        if (
+            type(key) is not str
+            or redact_value({key: "x"}) != {key: "x"}
+            or redact_value({key: 1}) != {key: 1}
+        ):
+            return False
+        _remember(self._open_keys, key, None)
+        return True
+
+
+_INNOCENT = frozenset((int, float, bool, type(None)))
+
+_SUSPICIOUS = re.compile(
+    r"[@:=\[\x00\ud800-\udfff]|eyJ|-----|[-_][\w-]{8}|\d[\d\s().-]{8}|(?i:bearer|basic|row contains)"
+)
+"""What every secret that `redact` finds has in it. It is quicker to look for than each of them."""
+
+LONGEST_GLANCE = 2000
+
+
+def is_harmless(text: str) -> bool:
+    """Tell whether `redact` would return *text* as it is, where that is quickly seen; else say no."""
+    return len(text) <= LONGEST_GLANCE and _SUSPICIOUS.search(text) is None
+
+
+def _remember(memory: dict[str, Any], key: str, value: Any) -> None:
+    if len(memory) >= MOST_REMEMBERED:
+        memory.clear()
+    memory[key] = value
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if type(value) in (int, float) else None
+
+
+def uuid7(tick: int, tail: int) -> str:
+    """Return the UUIDv7 of a moment: its milliseconds, 12 bits of the rest, and 62 random bits.
+
+    RFC 9562, section 5.7 and section 6.2, method 3. Ids of later ticks are greater.
+
+    Args:
+        tick: The moment in `TICKS` since 1970.
+        tail: The random bits.
+    """
+    milliseconds = f"{tick >> 12:012x}"
+    rest = f"{tail | 1 << 63:016x}"
+    return f"{milliseconds[:8]}-{milliseconds[8:12]}-7{tick & 0xFFF:03x}-{rest[:4]}-{rest[4:]}"
