@@ -74,6 +74,11 @@ class Delivery:
         """Whether everything has arrived."""
         return not any(lane.backlog for lane in self.lanes)
 
+    @property
+    def hungry(self) -> bool:
+        """Whether a sink could do with more; if none could, entries stay where they are, in memory."""
+        return any(not lane.up or len(lane.waiting) < MOST_IN_MEMORY for lane in self.lanes)
+
     def hopeless(self, until: float) -> bool:
         """Tell whether nothing more will arrive before a time."""
         return not any(

@@ -150,6 +150,10 @@ class Intake:
         """Return how many entries wait."""
         return len(self.queue) + len(self.low) + len(self.urgent)
 
+    def crowded(self) -> bool:
+        """Tell whether there is not much room left."""
+        return 2 * self.waiting() > self._max_entries or 2 * (self._bytes_in - self.bytes_out) > self._max_bytes
+
     def _drop(self, reason: Reason, count: int = 1) -> bool:
         with self._lock:
             self.dropped[reason] += count

@@ -134,7 +134,7 @@ class Worker:
         """Do all that is due, and return the seconds until there is more."""
         with self.at_work:
             self._take_urgent()
-            taken = self._take()
+            taken = self._take() if self._wants_more() else []
             self.delivery.advance()
             if self._flushes:
                 self._answer_flushes()
@@ -168,7 +168,7 @@ class Worker:
         pause = self.step()
         if pause > INTERVAL:
             intake.asleep = True
-            if intake.waiting():
+            if intake.urgent or (intake.waiting() and self._wants_more()):
                 pause = 0.0
         try:
             message = intake.inbox.get(timeout=pause) if pause else intake.inbox.get_nowait()
@@ -218,6 +218,10 @@ class Worker:
         for request in group:
             request.error = error
             request.latch.release()
+
+    def _wants_more(self) -> bool:
+        """Tell whether to take what was recorded; where no sink could do with more, it may wait in memory."""
+        return self.delivery.hungry or self._intake.crowded()
 
     def _take(self) -> list[Activity]:
         """Prepare what was recorded, and offer it to the sinks."""

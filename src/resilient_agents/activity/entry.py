@@ -4,10 +4,11 @@ The caller pays for one copy in C (`snapshot`). Names, redaction, JSON and the i
 copy, on the worker's thread (`Clerk`).
 """
 
+import json
 import marshal
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from resilient_agents._json import encode, plain
@@ -83,7 +84,7 @@ class Clerk:
     def __init__(self, source: str) -> None:
         self._source = source
         self._random = random.Random().getrandbits  # noqa: S311 - ids are unique, not secret
-        self._labels: dict[str, str] = {}
+        self._labels = _Labels()
         self._open_keys: dict[str, None] = {}
 
     def activity(self, tick: int, bound: Mapping[str, str], copy: bytes) -> Activity:
@@ -94,44 +95,40 @@ class Clerk:
             bound: What `correlation.current` said then.
             copy: The snapshot: action, organisation, agent, status, duration, code, category, metadata.
         """
-        action, organization, agent, status, duration, code, category, metadata = marshal.loads(copy)  # noqa: S302
-        label = self._label
-        get = bound.get
-        if type(duration) is not float:
-            duration = _number(duration)
-        fields = (
-            uuid7(tick, self._random(62)),
-            self._source,
-            label(get("organization_id", "") if organization is None else organization),
-            label(get("agent_id") if agent is None else agent),
-            label(action),
-            label(status),
-            duration,
-            get("request_id"),
-            get("job_id"),
-            code,
-            category,
-            self._as_json(metadata) if metadata else "{}",
-            tick / TICKS,
-        )
-        return _new(Activity, fields)
+        fields = marshal.loads(copy)  # noqa: S302 - it was made in this process
+        try:
+            return self._filled_in(tick, bound, fields)
+        except TypeError:  # a name that is a list, and its like
+            return self._filled_in(tick, bound, [*map(_as_text, fields[:4]), *fields[4:]])
 
-    def _label(self, value: Any) -> Any:
-        """Return a short text that any database takes; *None* stays *None*."""
-        if value is None:
-            return None
-        if type(value) is str and (known := self._labels.get(value)) is not None:
-            return known
-        text = value if isinstance(value, str) else str(plain(value))
-        clean = "".join(letter if letter.isprintable() else "�" for letter in text[:LONGEST_LABEL])
-        clean = redact(clean, limit=LONGEST_LABEL) if _SUSPICIOUS.search(clean) and "@" in clean else clean
-        if type(value) is str:
-            _remember(self._labels, value, clean)
-        return clean
+    def _filled_in(self, tick: int, bound: Mapping[str, str], fields: Sequence[Any]) -> Activity:
+        action, organization, agent, status, duration, code, category, metadata = fields
+        labels, get = self._labels, bound.get
+        return _new(
+            Activity,
+            (
+                uuid7(tick, self._random(62)),
+                self._source,
+                labels[get("organization_id", "") if organization is None else organization],
+                labels[get("agent_id") if agent is None else agent],
+                labels[action],
+                labels[status],
+                duration if type(duration) is float else _number(duration),
+                get("request_id"),
+                get("job_id"),
+                code,
+                category,
+                self._as_json(metadata) if metadata else "{}",
+                tick / TICKS,
+            ),
+        )
 
     def _as_json(self, metadata: Any) -> str:
-        if type(metadata) is dict and self._harmless(metadata, 4):
-            return encode(metadata)
+        if type(metadata) is dict and self._harmless(metadata, MOST_LEVELS):
+            try:
+                return _fast(metadata)
+            except ValueError:  # NaN
+                return encode(metadata)
         told = redact_value(metadata)
         return encode(told if isinstance(told, dict) else {"value": told})
 
@@ -143,7 +140,7 @@ class Clerk:
                 return False
             kind = type(value)
             if kind is str:
-                if not (value.isalpha() or is_harmless(value)):
+                if not is_harmless(value):
                     return False
             elif kind is dict:
                 if not levels or not self._harmless(value, levels - 1):
@@ -154,21 +151,41 @@ class Clerk:
 
     def _is_open(self, key: Any) -> bool:
         """Tell whether anything may stand under *key*."""
-        if (
-            type(key) is not str
-            or redact_value({key: "x"}) != {key: "x"}
-            or redact_value({key: 1}) != {key: 1}
-        ):
+        if type(key) is not str or any(redact_value({key: value}) != {key: value} for value in ("x", 1)):
             return False
         _remember(self._open_keys, key, None)
         return True
 
 
 _INNOCENT = frozenset((int, float, bool, type(None)))
+_fast = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+).encode
 
-_SUSPICIOUS = re.compile(
-    r"[@:=\[\x00\ud800-\udfff]|eyJ|-----|[-_][\w-]{8}|\d[\d\s().-]{8}|(?i:bearer|basic|row contains)"
-)
+MOST_LEVELS = 4
+"""How deep the quick look goes."""
+
+
+class _Labels(dict[Any, Any]):
+    """Short texts that any database takes, by what they are made of; *None* stays *None*."""
+
+    def __missing__(self, value: Any) -> Any:
+        if value is None:
+            return None
+        text = _as_text(value)
+        letters = (letter if letter.isprintable() else "�" for letter in text[:LONGEST_LABEL])
+        label = redact("".join(letters), limit=LONGEST_LABEL) if "://" in text else "".join(letters)
+        if type(value) is str:
+            _remember(self, value, label)
+        return label
+
+
+def _as_text(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else str(plain(value))
+
+
+_TELLING = re.compile(r"[@:=\[\d_\-\x00\ud800-\udfff]")
+_SUSPICIOUS = re.compile(r"[@:=\[\x00\ud800-\udfff]|[-_][\w-]{8}|\d[\d\s().-]{8}|-----")
 """What every secret that `redact` finds has in it. It is quicker to look for than each of them."""
 
 LONGEST_GLANCE = 2000
@@ -176,7 +193,10 @@ LONGEST_GLANCE = 2000
 
 def is_harmless(text: str) -> bool:
     """Tell whether `redact` would return *text* as it is, where that is quickly seen; else say no."""
-    return len(text) <= LONGEST_GLANCE and _SUSPICIOUS.search(text) is None
+    if _TELLING.search(text) and (len(text) > LONGEST_GLANCE or _SUSPICIOUS.search(text)):
+        return False
+    lower = text.casefold()
+    return not ("bearer" in lower or "basic" in lower or "row contains" in lower or "eyj" in lower)
 
 
 def _remember(memory: dict[str, Any], key: str, value: Any) -> None:

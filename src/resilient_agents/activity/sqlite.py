@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from threading import Lock
 
@@ -80,8 +81,7 @@ class SQLiteSink:
         size = min(len(batch), self._rows_at_once)
         for start in range(0, len(batch), size):
             rows = batch[start : start + size]
-            values = [value for row in rows for value in row]
-            connection.execute(_insert(len(rows)), values)
+            connection.execute(_insert(len(rows)), tuple(chain.from_iterable(rows)))
 
     def prune(self, *, max_age: float | None, max_rows: int | None, limit: int) -> int:
         """Delete up to *limit* entries that are too old or too many, and return how many."""
