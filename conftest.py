@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
 from doctest import ELLIPSIS
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -21,6 +22,10 @@ from sybil.parsers.rest import DocTestParser
 from resilient_agents.errors import knowledge
 from resilient_agents.events import bus
 from resilient_agents.policies import set_active
+
+if TYPE_CHECKING:
+    from tests.policies.redis_server import Server as RedisServer
+    from tests.servers import PostgresServer
 
 SOURCE = Path(__file__).parent / "src"
 
@@ -91,6 +96,40 @@ def pristine() -> Iterator[None]:
     """Undo process-wide changes after each test."""
     with process_state_restored():
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> "Iterator[PostgresServer]":
+    """Run one PostgreSQL for all tests that want one."""
+    from tests.servers import PostgresServer
+
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: "PostgresServer") -> Iterator[str]:
+    """Return the URL of an empty database of the test's own."""
+    name = postgres_server.create_database()
+    yield postgres_server.url_of(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[RedisServer]":
+    """Run one Redis for all tests that want one."""
+    from tests.policies.redis_server import running
+
+    with running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: "RedisServer") -> str:
+    """Return the URL of an empty Redis."""
+    redis_server.client.flushall()
+    return redis_server.url
 
 
 @pytest.fixture

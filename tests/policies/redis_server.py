@@ -19,18 +19,20 @@ PATIENT = 2.0
 
 
 class Server:
-    """A real ``redis-server`` on a socket file."""
+    """A real ``redis-server`` on a socket file, which may ask for a password."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, password: str = "") -> None:
         self.path = str(folder / "redis.sock")
-        self.url = f"unix://{self.path}"
+        self.url = f"unix://{f':{password}@' if password else ''}{self.path}"
+        self.password = password
         self.start()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         command = [__redis_executable__, "--port", "0", "--unixsocket", self.path, "--save", ""]
+        command += ["--requirepass", self.password] if self.password else []
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        self.client = redis.Redis(unix_socket_path=self.path)
+        self.client = redis.Redis.from_url(self.url)
         until(self._answers)
 
     def _answers(self) -> bool:
