@@ -1,10 +1,11 @@
--- What the agents did. Ids are UUIDv7 (RFC 9562): they are in the order of time.
-CREATE TABLE IF NOT EXISTS activity_logs (
-    id uuid PRIMARY KEY,
-    source text NOT NULL,
+-- What the agents did. Rows are written once and never changed.
+
+CREATE TABLE activity_logs (
+    id uuid PRIMARY KEY,                       -- UUIDv7: sorts by time
+    source text NOT NULL,                      -- which process recorded it
     organization_id text NOT NULL,
     agent_id text,
-    action text NOT NULL,
+    action text NOT NULL,                      -- agent.created, action.executed, ...
     status text NOT NULL,
     duration_ms double precision,
     request_id text,
@@ -12,7 +13,9 @@ CREATE TABLE IF NOT EXISTS activity_logs (
     error_code text,
     error_category text,
     metadata jsonb NOT NULL DEFAULT '{}',
-    created_at timestamptz NOT NULL,
-    inserted_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL,           -- when it happened
+    recorded_at timestamptz NOT NULL DEFAULT clock_timestamp()  -- when it arrived here
 );
-CREATE INDEX IF NOT EXISTS activity_logs_feed ON activity_logs (organization_id, id);
+
+CREATE INDEX activity_logs_feed ON activity_logs (organization_id, recorded_at DESC, id DESC);
+CREATE INDEX activity_logs_agent ON activity_logs (organization_id, agent_id, recorded_at DESC, id DESC);
