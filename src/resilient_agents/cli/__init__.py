@@ -2,6 +2,7 @@
 
 - ``resilient-agents demo`` sends leads through killed services into a failing CRM, and counts them: `demo`.
 - ``resilient-agents worker`` delivers what waits in a queue of yours: `worker`.
+- ``resilient-agents migrate`` brings the tables of a PostgreSQL database up to date: `migrate`.
 - ``resilient-agents fake-kommo`` is a Kommo account to test against: `resilient_agents.testing`.
 
 `app` holds the commands and their options.

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resilient_agents.cli import worker as workers
-from resilient_agents.errors import ApiError, ConfigurationError, StorageFailure, ValidationFailed
+from resilient_agents.errors import (
+    ApiError,
+    ConfigurationError,
+    StorageFailure,
+    Unreachable,
+    ValidationFailed,
+)
 from resilient_agents.testing import Fault, load_faults
 from resilient_agents.testing.fake_kommo.server import serve
 
@@ -152,6 +158,42 @@ def worker(
                 topics = ", ".join(sorted(found.targets))
                 typer.echo(f"delivering {topics}; Ctrl-C or SIGTERM ends it", err=True)
                 workers.deliver_until_stopped(found, concurrency=concurrency or CONCURRENCY)
+
+
+@app.command()
+def migrate(
+    url: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DATABASE_URL",
+            show_envvar=True,
+            help="The database: postgresql://user:password@host/name. Its user becomes the tables' owner.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is missing; change nothing.")] = False,
+    print_: Annotated[
+        bool, typer.Option("--print", help="Print the SQL of all migrations, and end.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Bring the tables of a PostgreSQL database up to date; twice, or from two places at once, harms nobody.
+
+    The tables are activity_logs, crm_tasks, crm_calls, dead_letters and dead_letter_ledger.
+    """
+    from resilient_agents import migrations
+    from resilient_agents.cli import migrate as shown
+
+    if print_:
+        typer.echo(shown.as_sql(migrations.load()), nl=False)
+        return
+    if url is None:
+        raise typer.BadParameter("say which database: --url, or DATABASE_URL", param_hint="--url")
+    with _reported(Unreachable), _reported(ConfigurationError):
+        missing = migrations.migrate(url, dry_run=dry_run)
+    if json:
+        typer.echo(shown.as_json(missing, applied=not dry_run))
+    else:
+        shown.show(missing, applied=not dry_run)
 
 
 def _script(path: Path) -> tuple[Fault, ...]:

@@ -1,7 +1,7 @@
 """The tables of this package in PostgreSQL: numbered SQL files, and how a database comes to have them.
 
-Each file is applied once, in order, all that are missing in one transaction: a database has either all of them
-or is as it was. A file that was applied is never changed; a change is a new file.
+Each file is applied once, in order, all that are missing in one transaction: a database has either all of
+them or is as it was. A file that was applied is never changed; a change is a new file.
 """
 
 import hashlib
