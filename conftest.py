@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-REAL_FOLDERS = {"cli", "crash", "fake_kommo"}
+REAL_FOLDERS = {"cli", "crash", "fake_kommo", "migrations"}
 REAL_FILES = {
     *("test_crm_transport", "test_kommo_client", "test_kommo_outages"),
     *("test_delivery", "test_life", "test_protect", "test_queue", "test_replayer"),

@@ -112,12 +112,15 @@ class TestMigrate:
     def test_who_may_not(self, postgres_url: str) -> None:
         """A user without the right to create tables is told so."""
         with psycopg.connect(postgres_url) as connection:
-            connection.execute("DROP ROLE IF EXISTS guest")
             connection.execute("CREATE ROLE guest LOGIN PASSWORD 'guest'")
             connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
 
-        with pytest.raises(ConfigurationError, match="may not create"):
-            migrate(postgres_url.replace("postgres:opensesame", "guest:guest"))
+            try:
+                connection.commit()
+                with pytest.raises(ConfigurationError, match="may not create"):
+                    migrate(postgres_url.replace("postgres:opensesame", "guest:guest"))
+            finally:
+                connection.execute("DROP ROLE guest")
 
     @pytest.mark.parametrize(
         ("url", "kind"),

@@ -20,8 +20,8 @@ def main() -> None:
     try:
         for module in ("typer", "rich"):
             require(module, extra="cli", feature="the resilient-agents command")
+        from resilient_agents.cli.app import app
+
+        app(prog_name="resilient-agents")
     except MissingExtra as exc:
         sys.exit(str(exc))
-    from resilient_agents.cli.app import app
-
-    app(prog_name="resilient-agents")
