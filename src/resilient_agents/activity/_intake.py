@@ -152,7 +152,9 @@ class Intake:
 
     def crowded(self) -> bool:
         """Tell whether there is not much room left."""
-        return 2 * self.waiting() > self._max_entries or 2 * (self._bytes_in - self.bytes_out) > self._max_bytes
+        return (
+            2 * self.waiting() > self._max_entries or 2 * (self._bytes_in - self.bytes_out) > self._max_bytes
+        )
 
     def _drop(self, reason: Reason, count: int = 1) -> bool:
         with self._lock:

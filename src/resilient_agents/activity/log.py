@@ -16,6 +16,7 @@ from resilient_agents.activity._lane import Courier, Lane
 from resilient_agents.activity._spill import Spill
 from resilient_agents.activity._worker import Worker
 from resilient_agents.activity.entry import Activity, Clerk, snapshot
+from resilient_agents.activity.feed import Feed
 from resilient_agents.activity.sinks import Sink, sink_for
 from resilient_agents.activity.tracking import Options, Tracked
 from resilient_agents.errors import Failure, StorageFailure, classify
@@ -60,7 +61,7 @@ class ActivityStats:
     sinks: Mapping[str, SinkStats]
 
 
-class ActivityLog:
+class ActivityLog(Feed):
     """What the agents did, on record: never slow, never in the way, and not lost when a sink is down.
 
     `record` copies what it is told and returns, in about a microsecond; it is the same function for threads and
@@ -313,6 +314,7 @@ class ActivityLog:
         """Begin empty: what the parent has recorded, the parent delivers."""
         self._intake.renew()
         self._spill.renew()
+        self._renew_feed()
         for sink in self._sinks.values():
             renew = getattr(sink, "after_fork_in_child", None)
             if renew is not None:

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from resilient_agents._clock import clock
 from resilient_agents._extras import require
+from resilient_agents.activity._postgres_feed import PostgresFeed
 from resilient_agents.activity.entry import TICKS, Activity, uuid7
 
 _COLUMNS = ", ".join(Activity._fields)
@@ -71,7 +72,7 @@ class PostgresSink:
             cursor.execute(_STAGE)
             with cursor.copy(_COPY) as copy:
                 for entry in batch:
-                    copy.write_row((*entry[:-1], datetime.fromtimestamp(entry.created_at, timezone.utc)))
+                    copy.write_row((*entry[:-1], datetime.fromtimestamp(entry.created_at, UTC)))
             cursor.execute(_INSERT)
 
     def prune(self, *, max_age: float | None, max_rows: int | None, limit: int) -> int:
@@ -87,6 +88,10 @@ class PostgresSink:
                 if last is not None:
                     deleted += cursor.execute(_OLDER, (last[0], limit - deleted)).rowcount
         return deleted
+
+    def reader(self) -> PostgresFeed:
+        """Return what reads the feed from the database."""
+        return PostgresFeed(self._psycopg, self._parameters)
 
     def close(self) -> None:
         """Close the connection. A later batch opens it again."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Lock
 
 from resilient_agents._clock import clock
+from resilient_agents.activity._sqlite_feed import SQLiteFeed
 from resilient_agents.activity.entry import TICKS, Activity, uuid7
 from resilient_agents.errors import StorageBusy, StorageFailure
 
@@ -33,13 +34,14 @@ CREATE TABLE activity_logs (
     error_category TEXT,
     metadata TEXT NOT NULL,
     created_at REAL NOT NULL,
+    recorded_at INTEGER NOT NULL,
     PRIMARY KEY (id, source)
 ) WITHOUT ROWID;
-CREATE INDEX activity_logs_feed ON activity_logs (organization_id, id);
+CREATE INDEX activity_logs_feed ON activity_logs (organization_id, recorded_at, id);
 PRAGMA application_id={APPLICATION_ID};
 PRAGMA user_version={SCHEMA_VERSION};
 """
-_WIDTH = len(Activity._fields)
+_WIDTH = len(Activity._fields) + 1
 _MOST_PARAMETERS = 32_000
 """SQLite's own limit is 32766, and 999 before 3.32 (sqlite.org/limits.html)."""
 
@@ -78,10 +80,12 @@ class SQLiteSink:
 
     def _insert(self, connection: sqlite3.Connection, batch: Sequence[Activity]) -> None:
         """Insert many rows with one statement: SQLite then works without the interpreter's lock."""
+        now = int(clock().time() * 1e6)
         size = min(len(batch), self._rows_at_once)
         for start in range(0, len(batch), size):
             rows = batch[start : start + size]
-            connection.execute(_insert(len(rows)), tuple(chain.from_iterable(rows)))
+            values = tuple(chain.from_iterable((*row, now) for row in rows))
+            connection.execute(_insert(len(rows)), values)
 
     def prune(self, *, max_age: float | None, max_rows: int | None, limit: int) -> int:
         """Delete up to *limit* entries that are too old or too many, and return how many."""
@@ -102,6 +106,10 @@ class SQLiteSink:
             except BaseException:
                 self._disconnect()
                 raise
+
+    def reader(self) -> SQLiteFeed:
+        """Return what reads the feed from the file."""
+        return SQLiteFeed(self.path)
 
     def close(self) -> None:
         """Close the file. A later batch opens it again."""

@@ -1,0 +1,129 @@
+"""The feed, read from the table of a PostgreSQL sink."""
+
+import threading
+from concurrent.futures import Future
+from typing import Any
+
+from resilient_agents.activity.entry import Activity
+from resilient_agents.activity.feed import Position, Query
+from resilient_agents.errors import Unreachable
+
+LAG = 2.0
+"""Seconds for which an entry is held back: one that arrived before it may not be committed yet.
+
+Longer, as long as a writer's transaction is open that began earlier. What a slow commit brings is so never
+passed over by a cursor.
+"""
+
+PATIENCE = 2.0
+"""Time in seconds that a page waits for the database."""
+
+MOST_READERS = 8
+"""How many pages may wait for a database that does not answer; no more threads than that hang with it."""
+
+_COLUMNS = ", ".join(
+    {
+        "id": "id::text",
+        "metadata": "metadata::text",
+        "created_at": "extract(epoch FROM created_at)::double precision",
+    }.get(name, name)
+    for name in Activity._fields
+)
+_MICROSECONDS = "(extract(epoch FROM recorded_at) * 1000000)::bigint"
+_MOMENT = "timestamptz 'epoch' + %s * interval '1 microsecond'"
+_SETTINGS = "SELECT set_config('resilient_agents.organization_id', %s, true), set_config('statement_timeout', %s, true)"
+_SETTLED = """
+recorded_at < least(
+    clock_timestamp() - %s * interval '1 second',
+    (SELECT min(xact_start) FROM pg_stat_activity
+     WHERE datname = current_database() AND application_name = 'resilient-agents activity')
+)
+"""
+
+
+class PostgresFeed:
+    """Reads on connections of its own, and waits for no database that hangs.
+
+    Args:
+        parameters: What `psycopg.connect` takes.
+    """
+
+    def __init__(self, psycopg: Any, parameters: dict[str, Any]) -> None:
+        self._psycopg = psycopg
+        self._parameters = {
+            **parameters,
+            "connect_timeout": 2,
+            "application_name": "resilient-agents feed",
+        }
+        self._idle: list[Any] = []
+        self._readers = threading.Semaphore(MOST_READERS)
+
+    def read(self, query: Query) -> list[tuple[Position, Activity]]:
+        """Return what is wanted.
+
+        Raises:
+            Unreachable: The database does not answer in time, or cannot be reached.
+        """
+        if not self._readers.acquire(blocking=False):
+            raise Unreachable("the activity log's database does not answer: no more pages wait for it")
+        answer: Future[list[Any]] = Future()
+        threading.Thread(target=self._work, args=(query, answer), name="activity-feed", daemon=True).start()
+        try:
+            rows = answer.result(PATIENCE)
+        except TimeoutError as exc:
+            raise Unreachable("the activity log's database did not answer in time") from exc
+        return [(Position(row[-1], row[0]), Activity(*row[:-1])) for row in rows]
+
+    def renew(self) -> None:
+        """Begin anew in a forked child; the parent's connections are left alone."""
+        _inherited.extend(self._idle)
+        self._idle, self._readers = [], threading.Semaphore(MOST_READERS)
+
+    def _work(self, query: Query, answer: "Future[list[Any]]") -> None:
+        try:
+            answer.set_result(self._select(query))
+        except Exception as exc:
+            answer.set_exception(exc)
+        finally:
+            self._readers.release()
+
+    def _select(self, query: Query) -> list[Any]:
+        statement, values = _statement(query)
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._psycopg.connect(autocommit=True, **self._parameters)
+        try:
+            with connection.transaction():
+                # For a user who is not the owner, row-level security asks for which organisation this is.
+                connection.execute(_SETTINGS, [query.organization_id, f"{PATIENCE:g}s"])
+                rows: list[Any] = connection.execute(statement.encode(), values).fetchall()
+        except BaseException:
+            connection.close()
+            raise
+        self._idle.append(connection)
+        return rows
+
+
+_inherited: list[Any] = []
+
+
+def _statement(query: Query) -> tuple[str, list[Any]]:
+    """Return the statement for a query, and its parameters."""
+    conditions, values = ["organization_id = %s", _SETTLED], [query.organization_id, LAG]
+    for position, sign in ((query.after, ">"), (query.before, "<")):
+        if position is not None:
+            conditions.append(f"(recorded_at, id) {sign} ({_MOMENT}, %s::uuid)")
+            values += [position.recorded_at, position.id or "00000000-0000-0000-0000-000000000000"]
+    if query.agent_id is not None:
+        conditions.append("agent_id = %s")
+        values.append(query.agent_id)
+    if query.actions:
+        conditions.append("action = ANY(%s)")
+        values.append([*query.actions])
+    order = "DESC" if query.after is None else "ASC"
+    statement = (
+        f"SELECT {_COLUMNS}, {_MICROSECONDS} FROM activity_logs WHERE {' AND '.join(conditions)}"  # noqa: S608
+        f" ORDER BY recorded_at {order}, id {order} LIMIT %s"
+    )
+    return statement, [*values, query.limit]
