@@ -45,11 +45,18 @@ class PostgresFeed:
     """Reads on connections of its own, and waits for no database that hangs.
 
     Args:
-        parameters: What `psycopg.connect` takes.
+        psycopg: The module.
+        parameters: What its ``connect`` takes.
+        lag: Seconds for which an entry is held back.
+        patience: Time in seconds that a page waits for the database.
     """
 
-    def __init__(self, psycopg: Any, parameters: dict[str, Any]) -> None:
+    def __init__(
+        self, psycopg: Any, parameters: dict[str, Any], *, lag: float = LAG, patience: float = PATIENCE
+    ) -> None:
         self._psycopg = psycopg
+        self._lag = lag
+        self._patience = patience
         self._parameters = {
             **parameters,
             "connect_timeout": 2,
@@ -69,10 +76,15 @@ class PostgresFeed:
         answer: Future[list[Any]] = Future()
         threading.Thread(target=self._work, args=(query, answer), name="activity-feed", daemon=True).start()
         try:
-            rows = answer.result(PATIENCE)
+            rows = answer.result(self._patience)
         except TimeoutError as exc:
             raise Unreachable("the activity log's database did not answer in time") from exc
         return [(Position(row[-1], row[0]), Activity(*row[:-1])) for row in rows]
+
+    def close(self) -> None:
+        """Close the connections that are not in use."""
+        while self._idle:
+            self._idle.pop().close()
 
     def renew(self) -> None:
         """Begin anew in a forked child; the parent's connections are left alone."""
@@ -88,7 +100,7 @@ class PostgresFeed:
             self._readers.release()
 
     def _select(self, query: Query) -> list[Any]:
-        statement, values = _statement(query)
+        statement, values = _statement(query, self._lag)
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -96,7 +108,7 @@ class PostgresFeed:
         try:
             with connection.transaction():
                 # For a user who is not the owner, row-level security asks for which organisation this is.
-                connection.execute(_SETTINGS, [query.organization_id, f"{PATIENCE:g}s"])
+                connection.execute(_SETTINGS, [query.organization_id, f"{self._patience * 1000:.0f}ms"])
                 rows: list[Any] = connection.execute(statement.encode(), values).fetchall()
         except BaseException:
             connection.close()
@@ -108,9 +120,9 @@ class PostgresFeed:
 _inherited: list[Any] = []
 
 
-def _statement(query: Query) -> tuple[str, list[Any]]:
+def _statement(query: Query, lag: float) -> tuple[str, list[Any]]:
     """Return the statement for a query, and its parameters."""
-    conditions, values = ["organization_id = %s", _SETTLED], [query.organization_id, LAG]
+    conditions, values = ["organization_id = %s", _SETTLED], [query.organization_id, lag]
     for position, sign in ((query.after, ">"), (query.before, "<")):
         if position is not None:
             conditions.append(f"(recorded_at, id) {sign} ({_MOMENT}, %s::uuid)")
@@ -124,6 +136,6 @@ def _statement(query: Query) -> tuple[str, list[Any]]:
     order = "DESC" if query.after is None else "ASC"
     statement = (
         f"SELECT {_COLUMNS}, {_MICROSECONDS} FROM activity_logs WHERE {' AND '.join(conditions)}"  # noqa: S608
-        f" ORDER BY recorded_at {order}, id {order} LIMIT %s"
+        f" ORDER BY recorded_at {order}, activity_logs.id {order} LIMIT %s"
     )
     return statement, [*values, query.limit]

@@ -32,6 +32,13 @@ class SQLiteFeed:
             rows = self._connected().execute(statement, values).fetchall()
         return [(Position(row[-1], row[0]), Activity(*row[:-1])) for row in rows]
 
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
     def renew(self) -> None:
         """Begin anew in a forked child."""
         self._lock, self._connection = Lock(), None

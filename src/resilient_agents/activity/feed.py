@@ -97,6 +97,10 @@ class Reader(Protocol):
         """Return what is wanted, in the order in which it is wanted."""
         ...
 
+    def close(self) -> None:
+        """Let go of connections; a later question opens new ones."""
+        ...
+
     def renew(self) -> None:
         """Begin anew in a forked child."""
         ...
@@ -196,6 +200,10 @@ class Feed:
 
         read = partial(self.recent, after=after, before=before, limit=limit)
         return await asyncio.to_thread(read, organization_id, agent_id=agent_id, actions=actions)
+
+    def _close_feed(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
 
     def _renew_feed(self) -> None:
         """Begin anew in a forked child, which must not use its parent's connections."""

@@ -279,6 +279,7 @@ class ActivityLog(Feed):
             self._closed = True
             self.hold()
             self._worker.stop()
+            self._close_feed()
             _exit.forget(self)
 
     def __enter__(self) -> Self:
