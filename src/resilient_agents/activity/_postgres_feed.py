@@ -31,7 +31,10 @@ _COLUMNS = ", ".join(
 )
 _MICROSECONDS = "(extract(epoch FROM recorded_at) * 1000000)::bigint"
 _MOMENT = "timestamptz 'epoch' + %s * interval '1 microsecond'"
-_SETTINGS = "SELECT set_config('resilient_agents.organization_id', %s, true), set_config('statement_timeout', %s, true)"
+_SETTINGS = (
+    "SELECT set_config('resilient_agents.organization_id', %s, true),"
+    " set_config('statement_timeout', %s, true)"
+)
 _SETTLED = """
 recorded_at < least(
     clock_timestamp() - %s * interval '1 second',
