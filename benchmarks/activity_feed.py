@@ -1,7 +1,7 @@
 """How long a page of the activity feed takes in a table of a million rows.
 
-The million entries are of a hundred organisations, one of which has half of them. Beside the keyset that the feed
-uses stands what it replaces: the same page by OFFSET. Wall-clock time, median of many.
+The million entries are of a hundred organisations, one of which has half of them. Beside the keyset that the
+feed uses stands what it replaces: the same page by OFFSET. Wall-clock time, median of many.
 """
 
 import argparse
