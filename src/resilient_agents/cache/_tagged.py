@@ -30,6 +30,10 @@ class Unfit(Exception):
     """A value cannot be restored as what it is; the text says what it is."""
 
 
+class UnfitClass(Unfit):
+    """A value is of a class that the annotation does not name."""
+
+
 def is_plain(value: Any, depth: int = 0) -> bool:
     """Tell whether JSON restores *value* exactly as it is."""
     kind = type(value)
@@ -81,7 +85,7 @@ def _parts(value: Any, kind: type, classes: Classes) -> tuple[str, Any]:
         return kind.__name__, writer(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
     if classes.get(name) is not kind:
-        raise Unfit(f"a {name}")
+        raise UnfitClass(f"a {name.removeprefix('builtins.')}")
     if isinstance(value, Enum):
         return name, value.name
     if isinstance(value, tuple):
