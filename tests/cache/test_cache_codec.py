@@ -25,6 +25,7 @@ from tests.cache.typed_values import (
     Color,
     Page,
     Point,
+    Rights,
     Robot,
     Word,
     identity,
@@ -197,6 +198,18 @@ class Half:
     derived: int = field(init=False, default=0)
 
 
+class Text(RootModel[bytes]):
+    """A model of one value."""
+
+
+@dataclass
+class Broken:
+    """A dataclass with a hint that cannot be found, and one that pydantic makes nothing of."""
+
+    size: "Nowhere"  # type: ignore[name-defined]  # noqa: F821
+    raw: bytes
+
+
 CASES: list[tuple[Any, Any]] = [
     (None, None),
     (int | None, None),
@@ -215,6 +228,10 @@ CASES: list[tuple[Any, Any]] = [
     (Names, Names([b"\xff", b"a"])),
     (Kept, Kept(id=1)),
     (Rounded, Rounded(price=0.5)),
+    (dict[Rights, None], {Rights.READ | Rights.WRITE: None}),
+    (set[datetime], {datetime(2000, 1, 1, fold=1)}),
+    (Text, Text(b"\xff")),
+    (Broken, Broken(1, b"\xff")),
     (Half, Half(1)),
     (list[Agent] | None, [Agent(id="1", parent=Agent(id="0"))]),
     (dict[Color, list[Page]], {Color.RED: [Page(1, (2,))]}),

@@ -73,7 +73,7 @@ def _json_schema(adapter: Any) -> str:
     class Quiet(GenerateJsonSchema):
         """Leave out a default that JSON has no word for, without a warning."""
 
-        def emit_warning(self, *_: Any) -> None: ...
+        def emit_warning(self, kind: Any, detail: str) -> None: ...
 
     return dumps(_bare(adapter.json_schema(schema_generator=Quiet)), sort_keys=True)
 

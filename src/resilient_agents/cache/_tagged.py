@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -87,7 +87,7 @@ def _parts(value: Any, kind: type, classes: Classes) -> tuple[str, Any]:
     if classes.get(name) is not kind:
         raise UnfitClass(f"a {name.removeprefix('builtins.')}")
     if isinstance(value, Enum):
-        return name, value.name
+        return name, value.value if isinstance(value, Flag) else value.name
     if isinstance(value, tuple):
         return name, list(value)
     if is_dataclass(value):
@@ -114,7 +114,7 @@ def restored(tree: Any, classes: Classes) -> Any:
         return reader(parts)
     kind: Any = classes[name]
     if issubclass(kind, Enum):
-        return kind[parts]
+        return kind(parts) if issubclass(kind, Flag) else kind[parts]
     if issubclass(kind, tuple):
         return kind(*parts)
     if hasattr(kind, "__dataclass_fields__"):
