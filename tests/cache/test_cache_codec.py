@@ -251,6 +251,35 @@ def test_hard_values_come_back_as_they_were(annotation: Any, value: Any) -> None
     assert same(value, there_and_back(annotation, value))
 
 
+DIFFERENT: list[tuple[Any, Any]] = [
+    (1, True),
+    (1, 1.0),
+    (0.0, -0.0),
+    (Decimal("1.0"), Decimal(1)),
+    ("red", Word.RED),
+    ([1], (1,)),
+    ([1, 2], [1]),
+    ({1: 2, 3: 4}, {3: 4, 1: 2}),
+    ({1}, {True}),
+    ({1}, {2}),
+    ({(1, 2)}, {(1, 2.0)}),
+    (Page(1, [1]), Page(1, [True])),
+    (Agent(id="1"), Agent(id="1", limits={"a": 0.0})),
+    (Lax(ID=1, note="1"), Lax(ID=1, note=1)),  # type: ignore[call-arg]
+    (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=ZoneInfo("UTC"))),
+    (datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1))), datetime(2026, 1, 1, tzinfo=UTC)),
+    (time(1), time(1, fold=1)),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_what_differs_is_not_the_same(one: Any, other: Any) -> None:
+    """What is compared after reading back is compared more strictly than by ``==``."""
+    assert not same(one, other)
+    assert not same([one], [other])
+    assert same([one], [one])
+
+
 class Hidden(BaseModel):
     """A model that does not write what it holds."""
 

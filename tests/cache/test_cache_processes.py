@@ -11,7 +11,7 @@ CODE = """
 import sys
 from dataclasses import dataclass
 from enum import Enum
-from typing import Callable
+from typing import Annotated
 from pydantic import BaseModel
 from resilient_agents.cache.codec import Codec
 from resilient_agents.cache.keys import compile_key
@@ -30,7 +30,7 @@ def load(first, *rest, **more): ...
 more = {"x": {"k": 1, 2: frozenset("abc")}, "a": Wide()}
 print(compile_key(load, None)(({"a", "b", "c"}, Color.RED, Other), more))
 print(Codec(dict[Color, Wide] | None).schema.fingerprint, Codec(list[Wide]).schema.fingerprint)
-print(Codec(Other | Callable[[], int]).schema.fingerprint)
+print(Codec(Annotated[Other, lambda: 1]).schema.fingerprint)
 """
 
 

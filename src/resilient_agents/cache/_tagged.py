@@ -84,7 +84,7 @@ def _parts(value: Any, kind: type, classes: Classes) -> tuple[str, Any]:
     if writer is not None:
         return kind.__name__, writer(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
-    if classes.get(name) is not kind:
+    if name not in classes:
         raise UnfitClass(f"a {name.removeprefix('builtins.')}")
     if isinstance(value, Enum):
         return name, value.value if isinstance(value, Flag) else value.name
