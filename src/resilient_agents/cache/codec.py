@@ -100,7 +100,7 @@ class Codec:
         Args:
             value: What to store; *None* too.
             key: Where it is going to be stored.
-            created: When loading it began, in seconds since the epoch.
+            created: When loading it began, in seconds since the epoch; the two others are not before it.
             soft_expiry: Until when it is fresh, in seconds since the epoch.
             hard_expiry: Until when it may be used at all, in seconds since the epoch.
             cost: How long loading it took, in seconds. The default is 0.0.
