@@ -252,7 +252,8 @@ class TestHTTPStatuses:
             (408, "external.timeout", 504, Advice.IDEMPOTENT),
             (409, "conflict.dependency", 409, Advice.NEVER),
             (429, "rate_limit.throttled", 503, Advice.AFTER),
-            (499, "validation.rejected", 502, Advice.NEVER),
+            (498, "validation.rejected", 502, Advice.NEVER),
+            (499, "external.reset", 502, Advice.IDEMPOTENT),
             (500, "external.server_error", 502, Advice.IDEMPOTENT),
             (503, "external.overloaded", 503, Advice.AFTER),
             (504, "external.timeout", 504, Advice.IDEMPOTENT),
@@ -704,10 +705,10 @@ class TestRules:
             unregister()
         assert 1 == len(caplog.records)
 
-    @pytest.mark.parametrize("match", [7, "timeout", KeyboardInterrupt, int, asyncio.CancelledError])
+    @pytest.mark.parametrize("match", [7, KeyboardInterrupt, int, asyncio.CancelledError])
     def test_only_failures_and_predicates_are_taken(self, match: Any) -> None:
         """A rule about cancellation or about nonsense is refused where it is written."""
-        with pytest.raises(TypeError, match="subclass of Exception or a predicate"):
+        with pytest.raises(TypeError, match="subclass of Exception, a regular expression or"):
             register(match, category=Category.EXTERNAL)
 
     def test_a_code_must_fit_its_category(self) -> None:

@@ -176,18 +176,18 @@ def _reset(value: str | None, remaining: str | None, now: float) -> float | None
 
 
 def _from_body(body: object) -> float | None:
-    parsed = _parsed(body)
-    if not isinstance(parsed, Mapping):
+    tree = parsed(body)
+    if not isinstance(tree, Mapping):
         return None
-    for holder in (parsed, parsed.get("error"), parsed.get("parameters")):
+    for holder in (tree, tree.get("error"), tree.get("parameters")):
         wait = wait_in_seconds(holder.get("retry_after")) if isinstance(holder, Mapping) else None
         if wait is not None:
             return wait
     return None
 
 
-def _parsed(body: Any) -> object:
-    """Return *body*, decoded if it is JSON text of a moderate size."""
+def parsed(body: Any) -> object:
+    """Return *body*, decoded if it is JSON text of a moderate size; *None* if it is other text."""
     if not isinstance(body, str | bytes | bytearray):
         return body
     if len(body) > _LARGEST_BODY:
