@@ -14,6 +14,7 @@ from resilient_agents.errors.codes import AWS, GRPC, LIBPQ, MODELS, QUOTAS
 from resilient_agents.errors.failure import Advice, Origin
 from resilient_agents.errors.hints import parsed, retry_after, wait_in_seconds
 from resilient_agents.errors.knowledge import STRUCTURED, Knowledge
+from resilient_agents.errors.scope import held_by
 from resilient_agents.errors.tables import (
     DEPENDENCY_STATUS,
     ERRNO,
@@ -63,7 +64,7 @@ def finding_of(exc: Exception, known: Knowledge, origin: Origin | None) -> Findi
         known: What is known of its class.
         origin: Whose failure it is, where the caller knows.
     """
-    held = exc.__dict__
+    held = held_by(exc)
     if held or known.attributes:
         for name in STRUCTURED:
             if name in held or name in known.attributes:
@@ -117,7 +118,7 @@ def _by_status(
 
 def _told(exc: Exception, response: Any, usual: Advice) -> Advice | None:
     """Return the advice that OpenAI and Anthropic give in ``x-should-retry``; their own clients obey it."""
-    if "body" not in exc.__dict__:
+    if "body" not in held_by(exc):
         return None
     try:
         told = response.headers.get("x-should-retry")
@@ -145,7 +146,7 @@ def _body(response: Any) -> object:
 
 def _codes(exc: Exception, response: Any) -> Iterator[str]:
     """Yield the codes in the body of a refusal: its own, those of its ``error``, those of the details."""
-    part = exc.__dict__.get("body") or parsed(_body(response))
+    part = held_by(exc).get("body") or parsed(_body(response))
     for inner in ("error", "details", ""):
         if not isinstance(part, Mapping):
             return

@@ -22,7 +22,7 @@ from resilient_agents.errors.attributes import finding_of, host_of, read
 from resilient_agents.errors.exceptions import ApiError
 from resilient_agents.errors.failure import Advice, Category, Failure, Level, Origin
 from resilient_agents.errors.knowledge import CACHE, Knowledge, failure, knowledge
-from resilient_agents.errors.scope import MARK, blocks, in_force, marked
+from resilient_agents.errors.scope import MARK, blocks, held_by, in_force, marked
 from resilient_agents.errors.tables import STATUS_FROM, UNEXPECTED, VERDICTS
 
 _DEEPEST = 8
@@ -53,13 +53,13 @@ def classify(exc: BaseException, *, origin: Origin | None = None) -> Failure:
     """
     known = CACHE.get(type(exc))
     if known is not None and known.plain is not None and origin is None and exc.__cause__ is None:
-        held = exc.__dict__
+        held = held_by(exc)
         if not held:
             open_blocks = blocks()
             if open_blocks is None:
                 return known.plain
             return known.scoped.get(open_blocks[0].name) or _scoped(known, open_blocks[0].name)
-        if len(held) == 1 and (name := held.get(MARK)):
+        if len(held) == 1 and type(name := held.get(MARK)) is str:
             return known.scoped.get(name) or _scoped(known, name)
     if not isinstance(exc, Exception):
         raise exc
@@ -99,7 +99,7 @@ def _search(
             break
         seen.add(id(link))
         known = knowledge(type(link))
-        held = link.__dict__
+        held = held_by(link)
         dependency = marked(link) or dependency
         if not host and (known.has_request or "request" in held or "request_info" in held):
             host = host_of(link)

@@ -13,8 +13,7 @@ _AGAIN = {
     Advice.NEVER: "No. The same call would fail the same way.",
     Advice.SAFE: "Yes, at once if need be: nothing was executed.",
     Advice.IDEMPOTENT: (
-        "Only where doing it twice is harmless, or after a look at whether it was done: it may have been "
-        "executed."
+        "Only where doing it twice is harmless, or once it is known not to have been done: it may have been."
     ),
     Advice.AFTER: "Yes, once the other side is ready for it.",
     Advice.TRANSACTION: "The whole transaction, from its beginning; not the one statement.",
@@ -24,9 +23,9 @@ _NOW = {
     Category.VALIDATION: "Nothing is down. Look at what was sent; the caller or our code must change it.",
     Category.AUTH: "Look at the credentials, and at what they allow.",
     Category.NOT_FOUND: "Nothing is down. If it must be there, find out who deleted it.",
-    Category.CONFLICT: "Nothing is down. If it happens often, two parts of the system work on the same thing.",
+    Category.CONFLICT: "Nothing is down. If it happens often, two of us work on the same thing.",
     Category.RATE_LIMIT: "Wait. If it happens often, ask less, spread it, or ask for a higher limit.",
-    Category.EXTERNAL: "Look at the status page and the network of the other side. It passes when they are well.",
+    Category.EXTERNAL: "Look at the other side's status page and the network. It passes when they are well.",
     Category.INTERNAL: "Find it in the log with its traceback and mend the code.",
 }
 
@@ -49,7 +48,7 @@ _NOW_BY_CODE = {
     "internal.query": "See whether a migration is missing; else mend the statement.",
     "internal.resource": "Look at this machine's disk, memory and open files.",
     "internal.storage_full": "Make room on the disk; nothing is accepted until then.",
-    "internal.unexpected": "Find it in the log with its traceback. If it is no defect, teach it with register().",
+    "internal.unexpected": "Find it in the log with its traceback. If it is no defect, register() it.",
     "rate_limit.quota": "Pay, raise the limit, or wait for the next period. Waiting minutes does not help.",
 }
 

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import wraps
 from types import TracebackType
@@ -19,6 +18,9 @@ _open: ContextVar[tuple["Dependency", Any] | None] = ContextVar(MARK, default=No
 
 blocks = _open.get
 """Return the open blocks; the fastest way to ask whether there is one."""
+
+held_by: Callable[[BaseException], dict[str, Any]] = vars(BaseException)["__dict__"].__get__
+"""Return the attributes of an exception: each has a dict, also one whose class has slots or hides it."""
 
 
 class Dependency:
@@ -87,20 +89,15 @@ def _mark(exc: Exception, name: str) -> None:
     stack = [exc]
     while stack:
         found = stack.pop()
-        with suppress(Exception):
-            # Not by setattr, which a class may forbid: every exception has a dict, also with slots. A block
-            # inside this one was nearer to what failed, so its mark stays.
-            found.__dict__.setdefault(MARK, name)
+        # A block inside this one was nearer to what failed, so its mark stays.
+        held_by(found).setdefault(MARK, name)
         if isinstance(found, ExceptionGroup):
             stack.extend(found.exceptions)
 
 
 def marked(exc: BaseException) -> str:
     """Return the dependency in whose block *exc* was raised, or an empty text."""
-    try:
-        name = exc.__dict__.get(MARK)
-    except Exception:
-        return ""
+    name = held_by(exc).get(MARK)
     return name if isinstance(name, str) else ""
 
 
