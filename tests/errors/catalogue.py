@@ -15,6 +15,7 @@ import pytest
 from tests.errors.corpus import CORPUS
 
 from resilient_agents.errors import Advice, Failure, classify
+from resilient_agents.errors.knowledge import CACHE
 from resilient_agents.errors.names import DECISIVE, INNER, NAMES, STATUS, TO_OUR_CALLER
 
 REQUEST_URL = "https://api.example/v1/things"
@@ -195,6 +196,20 @@ def made(failure: str) -> tuple[Exception, ...]:
     if colon:
         return tuple(make(value) for make in KINDS[kind])
     return (constructed(load(failure)),)
+
+
+def test_what_is_remembered_is_what_would_be_decided() -> None:
+    """The decision about one failure is no other after those about all others."""
+    failures = [exc for label in CORPUS for exc in made(label.failure)]
+    alone = []
+    for exc in failures:
+        CACHE.clear()
+        alone.append(classify(exc))
+    CACHE.clear()
+
+    assert alone == [classify(exc) for exc in failures]
+    assert alone == [classify(exc) for exc in failures]
+    assert alone[::-1] == [classify(exc) for exc in failures[::-1]]
 
 
 AGAIN = {Advice.SAFE: "safe", Advice.IDEMPOTENT: "idem", Advice.AFTER: "after"}

@@ -39,6 +39,7 @@ class Finding(NamedTuple):
         status: Another HTTP status than the verdict's.
         wait: Time in seconds that the other side asked us to wait.
         advice: Another advice than the verdict's.
+        varies: Whether another instance that answers `Knowledge.tell` the same may say something else.
     """
 
     verdict: Verdict
@@ -46,6 +47,7 @@ class Finding(NamedTuple):
     status: int | None = None
     wait: float | None = None
     advice: Advice | None = None
+    varies: bool = False
 
 
 def read(holder: object, name: str) -> Any:
@@ -70,11 +72,12 @@ def finding_of(exc: Exception, known: Knowledge, origin: Origin | None) -> Findi
             if name in held or name in known.attributes:
                 finding = _READERS[name](exc, read(exc, name), known, origin)
                 if finding is not None:
-                    return finding
+                    return finding if name in known.told_by else finding._replace(varies=True)
     if known.status:
         return _by_status(read(exc, known.status), exc, exc, known, origin)
     if known.asks:
-        return _ASKED[known.asks](exc)
+        finding = _ASKED[known.asks](exc)
+        return finding if finding is None or known.asks in known.told_by else finding._replace(varies=True)
     return None
 
 
@@ -108,12 +111,14 @@ def _by_status(
     table = INBOUND_STATUS if inbound else DEPENDENCY_STATUS
     verdict = VERDICTS[table.get(status) or table[status // 100]]
     advice = None
+    varies = verdict.advice is _AFTER
     if not inbound:
+        varies = varies or status in _MAY_BE_QUOTA or "body" in held_by(exc)
         if status in _MAY_BE_QUOTA and not QUOTAS.isdisjoint(_codes(exc, response)):
             verdict = VERDICTS["rate_limit.quota"]
         advice = _told(exc, response, verdict.advice)
     wait = _wait(exc, response) if verdict.advice is _AFTER else None
-    return Finding(verdict, f"HTTP {status:d}", status if inbound else None, wait, advice)
+    return Finding(verdict, f"HTTP {status:d}", status if inbound else None, wait, advice, varies)
 
 
 def _told(exc: Exception, response: Any, usual: Advice) -> Advice | None:

@@ -16,17 +16,18 @@ nothing of whose failure it is, is that of the dependency in whose block it was 
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from resilient_agents.errors.attributes import finding_of, host_of, read
 from resilient_agents.errors.exceptions import ApiError
 from resilient_agents.errors.failure import Advice, Category, Failure, Level, Origin
 from resilient_agents.errors.knowledge import CACHE, Knowledge, failure, knowledge
-from resilient_agents.errors.scope import MARK, blocks, held_by, in_force, marked
+from resilient_agents.errors.scope import MARK, blocks, held_by, marked
 from resilient_agents.errors.tables import STATUS_FROM, UNEXPECTED, VERDICTS
 
 _DEEPEST = 8
-_MOST_SCOPES = 64
+_MOST_KEPT = 256
 _STRICTEST_FIRST = (Advice.NEVER, Advice.TRANSACTION, Advice.IDEMPOTENT, Advice.AFTER, Advice.SAFE)
 _LOUDEST_FIRST = (Level.CRITICAL, Level.ERROR, Level.WARNING, Level.INFO)
 
@@ -52,39 +53,62 @@ def classify(exc: BaseException, *, origin: Origin | None = None) -> Failure:
         BaseException: *exc* itself, where it is no `Exception`: neither cancellation nor Ctrl-C is a failure.
     """
     known = CACHE.get(type(exc))
-    if known is not None and known.plain is not None and origin is None and exc.__cause__ is None:
-        held = held_by(exc)
-        if not held:
-            open_blocks = blocks()
-            if open_blocks is None:
+    held = held_by(exc)
+    open_blocks = blocks()
+    dependency = "" if open_blocks is None else open_blocks[0].name
+    if held and type(mark := held.get(MARK)) is str:
+        dependency = mark
+    if known is not None and origin is None:
+        if known.plain is None:
+            found = _told(exc, known, dependency) if known.tell else None
+            if found is not None:
+                return found
+        elif exc.__cause__ is None and (not held or (len(held) == 1 and MARK in held)):
+            if not dependency:
                 return known.plain
-            return known.scoped.get(open_blocks[0].name) or _scoped(known, open_blocks[0].name)
-        if len(held) == 1 and type(name := held.get(MARK)) is str:
-            return known.scoped.get(name) or _scoped(known, name)
+            return known.scoped.get(dependency) or _scoped(known, dependency)
     if not isinstance(exc, Exception):
         raise exc
-    return _search(exc, origin, in_force(), set(), 0) or _unexpected(exc, origin)
+    return _search(exc, origin, dependency, set(), 0) or _unexpected(exc, origin, dependency)
 
 
 def _scoped(known: Knowledge, dependency: str) -> Failure:
     """Return the failure of a plain instance in the block of a dependency, and keep it for the next one."""
     found = failure(known.verdict or VERDICTS[UNEXPECTED], known.name, dependency=dependency)
-    if len(known.scoped) >= _MOST_SCOPES:
-        known.scoped.clear()
-    known.scoped[dependency] = found
+    _keep(known.scoped, dependency, found)
     return found
 
 
-def _unexpected(exc: Exception, origin: Origin | None) -> Failure:
-    known = knowledge(type(exc))
-    link, dependency = exc, ""
+def _told(exc: BaseException, known: Knowledge, dependency: str) -> Failure | None:
+    """Return what was decided about an instance that answered the same."""
+    try:
+        answer = known.tell(exc)  # type: ignore[misc]
+        return known.told.get((answer, dependency) if dependency else answer)
+    except Exception:  # it has no such attribute, or a strange one
+        return None
+
+
+def _remember(exc: Exception, known: Knowledge, dependency: str, found: Failure) -> None:
+    """Keep what was decided about *exc* for the next one that answers the same."""
+    with suppress(Exception):  # it has no such attribute, or a strange one
+        answer = known.tell(exc)  # type: ignore[misc]
+        _keep(known.told, (answer, dependency) if dependency else answer, found)
+
+
+def _keep(kept: dict[Any, Failure], key: object, found: Failure) -> None:
+    if len(kept) >= _MOST_KEPT:
+        kept.clear()
+    kept[key] = found
+
+
+def _unexpected(exc: Exception, origin: Origin | None, dependency: str) -> Failure:
+    link = exc
     for _ in range(_DEEPEST):
-        dependency = marked(link)
         inner = cause_of(link, knowledge(type(link)))
-        if dependency or not isinstance(inner, Exception):
+        if marked(link) or not isinstance(inner, Exception):
             break
         link = inner
-    return failure(VERDICTS[UNEXPECTED], known.name, "", origin, dependency or in_force())
+    return failure(VERDICTS[UNEXPECTED], knowledge(type(exc)).name, "", origin, marked(link) or dependency)
 
 
 def _search(
@@ -98,18 +122,22 @@ def _search(
         if not isinstance(link, Exception) or id(link) in seen:
             break
         seen.add(id(link))
-        known = knowledge(type(link))
+        known = CACHE.get(type(link)) or knowledge(type(link))
         held = held_by(link)
-        dependency = marked(link) or dependency
+        if MARK in held:
+            dependency = marked(link) or dependency
         if not host and (known.has_request or "request" in held or "request_info" in held):
             host = host_of(link)
-        found = _conclusive(link, known, host, origin, dependency)
+        remember = link is exc and origin is None and known.tell is not None
+        found = _conclusive(link, known, host, origin, dependency, remember=remember)
         if found is None and isinstance(link, ExceptionGroup):
             found = _worst(link, origin, dependency, seen, nesting)
         conclusive = found is not None
         if found is None and known.verdict is not None:
             found = failure(known.verdict, known.name, host, origin, dependency)
             conclusive = not known.vague
+            if conclusive and remember:
+                _remember(link, known, dependency, found)
         if found is not None and not (best and _weakens(found, best)):
             best = found
         if conclusive:
@@ -137,7 +165,7 @@ def _worst(
     if nesting >= _DEEPEST:
         return None
     failures = [
-        _search(leaf, origin, dependency, seen, nesting + 1) or _unexpected(leaf, origin)
+        _search(leaf, origin, dependency, seen, nesting + 1) or _unexpected(leaf, origin, dependency)
         for leaf in _leaves(group)
         if id(leaf) not in seen
     ]
@@ -178,7 +206,7 @@ def _outcome(attempt: Any) -> object:
 
 
 def _conclusive(
-    exc: Exception, known: Knowledge, host: str, origin: Origin | None, dependency: str
+    exc: Exception, known: Knowledge, host: str, origin: Origin | None, dependency: str, *, remember: bool
 ) -> Failure | None:
     """Return what a rule, the exception itself or its attributes say."""
     for rule in known.rules:
@@ -191,8 +219,11 @@ def _conclusive(
     finding = finding_of(exc, known, origin)
     if finding is None:
         return None
-    verdict, fact, status, wait, advice = finding
-    return failure(verdict, known.name, host, origin, dependency, fact, status, wait, advice)
+    verdict, fact, status, wait, advice, varies = finding
+    found = failure(verdict, known.name, host, origin, dependency, fact, status, wait, advice)
+    if remember and not varies:
+        _remember(exc, known, dependency, found)
+    return found
 
 
 def _declared(exc: ApiError, origin: Origin | None, dependency: str) -> Failure:

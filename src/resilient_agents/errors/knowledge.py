@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from threading import Lock
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from resilient_agents.errors.exceptions import ApiError
 from resilient_agents.errors.failure import Advice, Category, Failure, Level, Origin
 from resilient_agents.errors.hints import wait_in_seconds
-from resilient_agents.errors.names import DECISIVE, INNER, NAMES, STATUS, TO_OUR_CALLER
+from resilient_agents.errors.names import DECISIVE, INNER, NAMES, STATUS, TELLING, TO_OUR_CALLER
 from resilient_agents.errors.tables import (
     DEFAULTS,
     SEEN_FROM,
@@ -86,6 +87,9 @@ class Knowledge:
         inner: The attribute that holds the cause.
         plain: The failure of an instance without attributes and cause, or *None* where it depends.
         scoped: The same in the blocks of dependencies, by their names, as far as it was asked for.
+        told_by: The attributes on which alone the failure of an instance depends, as far as that is known.
+        tell: How to ask an instance for them, or *None*.
+        told: The failures of such instances, by their answers, as far as they were seen.
     """
 
     name: str
@@ -100,7 +104,10 @@ class Knowledge:
     has_request: bool
     inner: str
     plain: Failure | None
+    told_by: tuple[str, ...]
+    tell: Callable[[Any], object] | None
     scoped: dict[str, Failure] = field(default_factory=dict)
+    told: dict[object, Failure] = field(default_factory=dict)
 
 
 _rules: tuple[Rule, ...] = ()
@@ -140,7 +147,10 @@ def _study(cls: type[BaseException]) -> Knowledge:
     carrier = next((name for name in names if name in STATUS), "")
     inner = next((INNER[name] for name in names if name in INNER), "")
     asks = _ASKED.get(telling, "")
-    depends = any((rules, attributes, carrier, asks, inner))
+    told_by = next((TELLING[name].split() for name in names if name in TELLING), [])
+    if rules or telling in DECISIVE or (told_by == ["errno"] and cls is not OSError):
+        told_by = []
+    depends = any((rules, attributes, carrier, asks, inner, told_by))
     depends = depends or issubclass(cls, (ApiError, BaseExceptionGroup))
     name = names[0].removeprefix("builtins.")
     return Knowledge(
@@ -156,6 +166,8 @@ def _study(cls: type[BaseException]) -> Knowledge:
         has_request=hasattr(cls, "request") or hasattr(cls, "request_info"),
         inner=inner or "__cause__",
         plain=None if depends else failure(verdict or VERDICTS[UNEXPECTED], name),
+        told_by=tuple(path.partition(".")[0] for path in told_by),
+        tell=attrgetter(*told_by) if told_by else None,
     )
 
 

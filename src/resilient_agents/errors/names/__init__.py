@@ -30,3 +30,9 @@ STATUS: dict[str, str] = {**clients.STATUS, **frameworks.STATUS}
 
 TO_OUR_CALLER: frozenset[str] = frozenset(frameworks.STATUS)
 """Classes whose HTTP status is the one with which we refuse our own caller."""
+
+TELLING: dict[str, str] = {**frameworks.STATUS, **clients.TELLING, **databases.TELLING, **python.TELLING}
+"""The attributes on which alone the decision about a class and its subclasses depends, with few exceptions.
+
+What was decided about one value of them is remembered for the next.
+"""

@@ -89,6 +89,12 @@ INNER: dict[str, str] = {
     "urllib3.exceptions.MaxRetryError": "reason",
 }
 
+_HOST = "request.url.host"
+TELLING: dict[str, str] = {
+    **dict.fromkeys(("httpx.HTTPStatusError", "httpx2.HTTPStatusError"), f"response.status_code {_HOST}"),
+    **dict.fromkeys(("httpx.RequestError", "httpx2.RequestError"), _HOST),
+}
+
 STATUS: dict[str, str] = {
     "aiohttp.client_exceptions.ClientResponseError": "status",
     "urllib.error.HTTPError": "code",

@@ -85,4 +85,11 @@ CLASSES: dict[str, dict[str, str]] = {
     },
 }
 
+TELLING: dict[str, str] = {
+    "asyncpg.exceptions._base.PostgresError": "sqlstate",
+    "psycopg.Error": "sqlstate",
+    "psycopg2.Error": "pgcode",
+    "sqlite3.Error": "sqlite_errorname",
+}
+
 INNER: dict[str, str] = {"django.db.utils.Error": "__cause__", "sqlalchemy.exc.StatementError": "orig"}

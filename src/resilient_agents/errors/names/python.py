@@ -44,4 +44,6 @@ CLASSES: dict[str, dict[str, str]] = {
     "tenacity": {"external.unavailable": "RetryError TryAgain"},
 }
 
+TELLING: dict[str, str] = {"builtins.OSError": "errno"}
+
 INNER: dict[str, str] = {"tenacity.RetryError": "last_attempt"}
