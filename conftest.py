@@ -50,7 +50,7 @@ REAL_FOLDERS = {"cli", "crash", "fake_kommo"}
 REAL_FILES = {
     *("test_crm_transport", "test_kommo_client", "test_kommo_outages"),
     *("test_delivery", "test_life", "test_protect", "test_queue", "test_replayer"),
-    *("test_redis", "test_redis_state", "test_storage_faults", "test_writer"),
+    *("test_real_failures", "test_redis", "test_redis_state", "test_storage_faults", "test_writer"),
     *("test_benchmarks", "test_examples", "test_import_cost"),
 }
 """Tests that work on real files, sockets or processes; all others are unit tests."""

@@ -222,9 +222,12 @@ def _by_libpq(exc: Exception) -> Finding | None:
         text = str(exc)[:_LONGEST_TEXT]
     except Exception:
         return None
-    _, fatal, words = text.partition("FATAL:")
-    found = next((code for phrase, code in LIBPQ if phrase in words), None) if fatal else None
-    return _by_code(found, "")
+    for source in ("FATAL:", "fe_sendauth:"):
+        _, _, words = text.partition(source)
+        found = next((code for phrase, code in LIBPQ if phrase in words), None)
+        if found is not None:
+            return _by_code(found, "")
+    return None
 
 
 _READERS: dict[str, Callable[[Exception, Any, Knowledge, Origin | None], Finding | None]] = {

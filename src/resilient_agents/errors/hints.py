@@ -44,7 +44,8 @@ def retry_after(headers: object, body: object = None, *, now: float) -> float | 
     is ignored; a long wait is never shortened. Nothing here raises.
 
     Args:
-        headers: The response's headers, a mapping in any case of letters. Anything else counts as none.
+        headers: The response's headers, a mapping in any case of letters, or the message that
+            `urllib.request` has in its place. Anything else counts as none.
         body: The response's body: parsed JSON, or JSON as text or bytes.
         now: Wall-clock time in seconds since the epoch.
 
@@ -80,12 +81,12 @@ _WANTED = frozenset(
 )
 
 
-def _wanted(headers: object) -> dict[str, str]:
+def _wanted(headers: Any) -> dict[str, str]:
     """Return the headers that may hold a hint, by their lower-case names."""
-    if not isinstance(headers, Mapping):
-        return {}
     found: dict[str, str] = {}
     try:
+        if not isinstance(headers, Mapping) and not hasattr(headers, "items"):
+            return found
         for name in headers:
             lowered = _text(name).lower()
             if lowered in _WANTED:

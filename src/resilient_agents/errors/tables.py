@@ -196,8 +196,8 @@ ERRNO: dict[str, str] = {
     **dict.fromkeys(("EHOSTUNREACH", "ENETUNREACH", "EHOSTDOWN", "ENETDOWN"), "external.unavailable"),
     "ETIMEDOUT": "external.timeout",
     **dict.fromkeys(("ECONNRESET", "ECONNABORTED", "EPIPE", "ESHUTDOWN", "ENETRESET"), "external.reset"),
-    **dict.fromkeys(("ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"), "internal.resource"),
-    **dict.fromkeys(("EIO", "EROFS"), "internal.resource"),
+    **dict.fromkeys(("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS"), "internal.resource"),
+    **dict.fromkeys(("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"), "internal.resource"),
     **dict.fromkeys(("EADDRINUSE", "EACCES", "EPERM"), "internal.configuration"),
     **dict.fromkeys(
         ("ENOENT", "EEXIST", "EISDIR", "ENOTDIR", "ENOTEMPTY", "EBADF", "EINVAL"), "internal.bug"
