@@ -60,7 +60,7 @@ def classify(exc: BaseException, *, origin: Origin | None = None) -> Failure:
         dependency = mark
     if known is not None and origin is None:
         if known.plain is None:
-            found = _told(exc, known, dependency) if known.tell else None
+            found = _told(exc, known, held, dependency) if known.tell else None
             if found is not None:
                 return found
         elif exc.__cause__ is None and (not held or (len(held) == 1 and MARK in held)):
@@ -79,8 +79,10 @@ def _scoped(known: Knowledge, dependency: str) -> Failure:
     return found
 
 
-def _told(exc: BaseException, known: Knowledge, dependency: str) -> Failure | None:
+def _told(exc: BaseException, known: Knowledge, held: dict[str, Any], dependency: str) -> Failure | None:
     """Return what was decided about an instance that answered the same."""
+    if held and known.asks == "errno":  # anything that an OSError was given says more
+        return None
     try:
         answer = known.tell(exc)  # type: ignore[misc]
         return known.told.get((answer, dependency) if dependency else answer)
