@@ -48,12 +48,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 REAL_FOLDERS = {"cli", "crash", "fake_kommo", "migrations"}
 REAL_FILES = {
+    "test_benchmarks",
     "test_cache_processes",
-    *("test_crm_transport", "test_kommo_client", "test_kommo_outages"),
-    *("test_delivery", "test_life", "test_protect", "test_queue", "test_replayer"),
-    *("test_redis", "test_redis_state", "test_storage_faults", "test_writer"),
     "test_critical_actions",
-    *("test_benchmarks", "test_examples", "test_import_cost"),
+    "test_crm_transport",
+    "test_delivery",
+    "test_examples",
+    "test_import_cost",
+    "test_kommo_client",
+    "test_kommo_outages",
+    "test_life",
+    "test_protect",
+    "test_queue",
+    "test_real_failures",
+    "test_redis",
+    "test_redis_state",
+    "test_replayer",
+    "test_storage_faults",
+    "test_writer",
 }
 """Tests that work on real files, sockets or processes; all others are unit tests."""
 

@@ -14,7 +14,7 @@ nox.options.error_on_external_run = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 WHEELS = Path(".nox/wheels")
-BENCHMARKS = ("import_cost.py", "retry_success_path.py", "policies.py", "durable_submit.py")
+BENCHMARKS = ("import_cost.py", "retry_success_path.py", "policies.py", "classify.py", "durable_submit.py")
 
 
 def interpreter(version: str) -> str | None:
@@ -52,7 +52,7 @@ PYTHONS = interpreters()
 MEASURED = next(iter(PYTHONS))
 TESTS = [f"tests-{version}" for version in PYTHONS]
 
-nox.options.sessions = ["lint", "types", *TESTS, "coverage"]
+nox.options.sessions = ["lint", "types", *TESTS, "catalogue", "coverage"]
 
 
 @nox.session
@@ -98,6 +98,13 @@ def coverage(session: nox.Session) -> None:
     session.install(*group("coverage"))
     session.run("coverage", "combine")
     session.run("coverage", "report", "--fail-under=95")
+
+
+@nox.session(python=PYTHONS[MEASURED], requires=["build"])
+def catalogue(session: nox.Session) -> None:
+    """What is known about other people's exceptions, against the libraries themselves."""
+    install_wheel(session, *group("catalogue"))
+    session.run("python", "-m", "pytest", "tests/errors/catalogue.py", *session.posargs)
 
 
 @nox.session(requires=["build"])

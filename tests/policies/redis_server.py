@@ -86,9 +86,9 @@ def until(condition: Callable[[], object]) -> None:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Server]:
+def running(folder: Path, *, password: str = "") -> Iterator[Server]:
     """Run a Redis for the length of a block."""
-    server = Server(folder)
+    server = Server(folder, password=password)
     yield server
     server.kill()
 

@@ -6,13 +6,16 @@ later or for a person.
 
 - `failure`: the vocabulary: seven categories, three origins, the advice, the `Failure`.
 - `exceptions`: the tree of this package's own exceptions.
-- `evidence`: how `classify` reads an exception it did not raise.
+- `evidence`, `attributes`: how `classify` reads an exception it did not raise.
+- `scope`: which dependency the code at hand talks to.
+- `explanations`: a failure in plain words.
+- `request`: which HTTP request failed.
 - `hints`: how long the other side asks us to wait.
 - `knowledge`: what is known about a class of exceptions; the rules of `register`.
-- `names`, `tables`: what is known about other people's exceptions, as data.
+- `names`, `codes`, `tables`: what is known about other people's exceptions, as data.
 """
 
-from resilient_agents.errors.evidence import classify, request_of
+from resilient_agents.errors.evidence import classify
 from resilient_agents.errors.exceptions import (
     ApiError,
     AuthFailed,
@@ -41,9 +44,12 @@ from resilient_agents.errors.exceptions import (
     UnwantedResult,
     ValidationFailed,
 )
+from resilient_agents.errors.explanations import explain
 from resilient_agents.errors.failure import Advice, Category, Failure, Level, Origin
 from resilient_agents.errors.hints import retry_after
 from resilient_agents.errors.knowledge import register
+from resilient_agents.errors.request import request_of
+from resilient_agents.errors.scope import dependency
 
 __all__ = [
     "Advice",
@@ -78,6 +84,8 @@ __all__ = [
     "UnwantedResult",
     "ValidationFailed",
     "classify",
+    "dependency",
+    "explain",
     "register",
     "request_of",
     "retry_after",

@@ -67,6 +67,8 @@ class Failure:
         title: The kind of failure in a few words; the same for every failure of this code.
         detail: What a reader at night needs. Never holds input, SQL, secrets or the text of an unknown
             exception.
+        dependency: Whose failure it is, by the name that `dependency` gave it; empty where it is no
+            dependency's, or one without a name.
     """
 
     category: Category
@@ -78,6 +80,7 @@ class Failure:
     level: Level
     title: str
     detail: str
+    dependency: str = ""
 
     @property
     def outcome_unknown(self) -> bool:

@@ -44,7 +44,8 @@ def retry_after(headers: object, body: object = None, *, now: float) -> float | 
     is ignored; a long wait is never shortened. Nothing here raises.
 
     Args:
-        headers: The response's headers, a mapping in any case of letters. Anything else counts as none.
+        headers: The response's headers, a mapping in any case of letters, or the message that
+            `urllib.request` has in its place. Anything else counts as none.
         body: The response's body: parsed JSON, or JSON as text or bytes.
         now: Wall-clock time in seconds since the epoch.
 
@@ -80,12 +81,12 @@ _WANTED = frozenset(
 )
 
 
-def _wanted(headers: object) -> dict[str, str]:
+def _wanted(headers: Any) -> dict[str, str]:
     """Return the headers that may hold a hint, by their lower-case names."""
-    if not isinstance(headers, Mapping):
-        return {}
     found: dict[str, str] = {}
     try:
+        if not isinstance(headers, Mapping) and not hasattr(headers, "items"):
+            return found
         for name in headers:
             lowered = _text(name).lower()
             if lowered in _WANTED:
@@ -176,18 +177,18 @@ def _reset(value: str | None, remaining: str | None, now: float) -> float | None
 
 
 def _from_body(body: object) -> float | None:
-    parsed = _parsed(body)
-    if not isinstance(parsed, Mapping):
+    tree = parsed(body)
+    if not isinstance(tree, Mapping):
         return None
-    for holder in (parsed, parsed.get("error"), parsed.get("parameters")):
+    for holder in (tree, tree.get("error"), tree.get("parameters")):
         wait = wait_in_seconds(holder.get("retry_after")) if isinstance(holder, Mapping) else None
         if wait is not None:
             return wait
     return None
 
 
-def _parsed(body: Any) -> object:
-    """Return *body*, decoded if it is JSON text of a moderate size."""
+def parsed(body: Any) -> object:
+    """Return *body*, decoded if it is JSON text of a moderate size; *None* if it is other text."""
     if not isinstance(body, str | bytes | bytearray):
         return body
     if len(body) > _LARGEST_BODY:

@@ -45,6 +45,11 @@ VERDICTS: dict[str, Verdict] = {
         Verdict("validation.rejected", _DEPENDENCY, 502, _NEVER, _ERROR, "A dependency rejected our request"),
         Verdict("validation.data", _DEPENDENCY, 422, _NEVER, _WARNING, "A database rejected a value"),
         Verdict("validation.constraint", _DEPENDENCY, 422, _NEVER, _WARNING, "A constraint is violated"),
+        Verdict("validation.filtered", _DEPENDENCY, 422, _NEVER, _INFO, "A model refused the content"),
+        Verdict(
+            "validation.truncated", _DEPENDENCY, 502, _NEVER, _WARNING, "An answer was cut off at its limit"
+        ),
+        Verdict("validation.disconnected", _INBOUND, 400, _NEVER, _INFO, "Our caller hung up"),
         Verdict("auth.unauthenticated", _INBOUND, 401, _NEVER, _WARNING, "Not authenticated"),
         Verdict("auth.forbidden", _INBOUND, 403, _NEVER, _WARNING, "Not permitted"),
         Verdict("auth.rejected", _DEPENDENCY, 502, _NEVER, _ERROR, "A dependency refuses our credentials"),
@@ -117,6 +122,9 @@ DEFAULTS: dict[Category, str] = {
 }
 """The code whose verdict stands in where only a category is known."""
 
+SILENT: frozenset[str] = frozenset({"internal.data", UNEXPECTED})
+"""Codes that say nothing of whose failure it is: in the scope of a dependency it is the dependency's."""
+
 VAGUE: frozenset[str] = frozenset({"external.connect", "external.unavailable", "internal.bug"})
 """Codes that say too little when only the class is known: what caused the exception may say more."""
 
@@ -150,12 +158,13 @@ DEPENDENCY_STATUS: dict[int, str] = {
     507: "external.full",
     **dict.fromkeys((521, 523, 530), "external.unavailable"),
     **dict.fromkeys((525, 526), "external.tls"),
+    499: "external.reset",
     4: "validation.rejected",
     5: "external.server_error",
 }
 """What the HTTP status of a dependency's response says; 4 and 5 stand for the ones that are not listed.
 
-52x and 530 are Cloudflare's own, 529 and 598 are in use without being registered.
+499 is nginx's own, 52x and 530 are Cloudflare's; 529 and 598 are in use without being registered.
 """
 
 INBOUND_STATUS: dict[int, str] = {
@@ -187,8 +196,8 @@ ERRNO: dict[str, str] = {
     **dict.fromkeys(("EHOSTUNREACH", "ENETUNREACH", "EHOSTDOWN", "ENETDOWN"), "external.unavailable"),
     "ETIMEDOUT": "external.timeout",
     **dict.fromkeys(("ECONNRESET", "ECONNABORTED", "EPIPE", "ESHUTDOWN", "ENETRESET"), "external.reset"),
-    **dict.fromkeys(("ENOSPC", "EDQUOT", "EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"), "internal.resource"),
-    **dict.fromkeys(("EIO", "EROFS"), "internal.resource"),
+    **dict.fromkeys(("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS"), "internal.resource"),
+    **dict.fromkeys(("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS"), "internal.resource"),
     **dict.fromkeys(("EADDRINUSE", "EACCES", "EPERM"), "internal.configuration"),
     **dict.fromkeys(
         ("ENOENT", "EEXIST", "EISDIR", "ENOTDIR", "ENOTEMPTY", "EBADF", "EINVAL"), "internal.bug"
