@@ -46,9 +46,9 @@ STDLIB_ONLY = 2
 COMPOSER = "resilient_agents.policies"
 """The module that puts the strategies together; a strategy itself imports no sibling but private plumbing."""
 
-NEIGHBOURS = {("cli", "testing"), ("errors", "_clock"), ("errors", "correlation")}
+NEIGHBOURS = {("cli", "testing"), ("errors", "_clock"), ("errors", "correlation"), ("errors", "events")}
 """Commands such as `demo` run the doubles for tests; a date in Retry-After is read against the clock,
-and a response names the request that it answers."""
+a response names the request that it answers, and a failure at the edge of a program is an event."""
 
 DRAWERS = {"base", "common", "compat", "core", "helpers", "manager", "types", "utils"}
 MAX_LINES = 350

@@ -48,12 +48,20 @@ from resilient_agents.events.policies import (
     SharedStateLost,
     SharedStateRestored,
 )
-from resilient_agents.events.requests import JobCompleted, JobEvent, JobFailed, JobStarted, RequestFailed
+from resilient_agents.events.requests import (
+    CallFailed,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobStarted,
+    RequestFailed,
+)
 
 __all__ = [
     "BreakerClosed",
     "BreakerHalfOpened",
     "BreakerOpened",
+    "CallFailed",
     "CallRefused",
     "CallWaited",
     "CallersParked",

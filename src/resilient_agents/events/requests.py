@@ -20,7 +20,7 @@ class RequestFailed(Event):
         status: The HTTP status that was sent.
         request_id: The id that is in the answer, in its header and in the log line.
         duration: Time in seconds since the request came.
-        aborted: Whether the answer had begun, so that it was broken off instead.
+        aborted: Whether the answer had begun, so that it was broken off; *status* is then the one it had.
         failure: What went wrong.
         exception: What was raised. Its text may hold input and secrets: do not log it.
     """
@@ -34,6 +34,21 @@ class RequestFailed(Event):
     failure: "Failure"
     exception: Exception = field(repr=False)
     aborted: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallFailed(Event):
+    """A function under `errors.handle_errors` raised, and an answer was returned instead.
+
+    Attributes:
+        target: Qualified name of the function.
+        failure: What went wrong.
+        exception: What was raised. Its text may hold input and secrets: do not log it.
+    """
+
+    target: str
+    failure: "Failure"
+    exception: Exception = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
