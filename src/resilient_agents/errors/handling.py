@@ -1,10 +1,12 @@
 """What is done with a failure at the edge of a program: it is logged once, said as an event, and answered."""
 
 import logging
+import re
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from inspect import isawaitable, iscoroutinefunction
 from traceback import StackSummary, walk_tb
+from types import FrameType, TracebackType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from resilient_agents import events
@@ -23,6 +25,7 @@ LEVELS = {
 }
 """The levels of `logging`."""
 
+_MACHINERY = re.compile(r"(anyio|asyncio|fastapi|flask|resilient_agents\.integrations|starlette|werkzeug)\b")
 _FRAMES = 20
 _DEEPEST = 8
 _log = logging.getLogger("resilient_agents.errors")
@@ -56,11 +59,17 @@ def trace(exc: BaseException) -> str:
     link: BaseException | None = exc
     while link is not None and id(link) not in seen and len(seen) < _DEEPEST:
         seen.add(id(link))
-        frames = StackSummary.extract(walk_tb(link.__traceback__))[-_FRAMES:]
         name = f"{type(link).__module__}.{type(link).__qualname__}".removeprefix("builtins.")
-        parts.append("".join(StackSummary.from_list(frames).format()) + name)
+        parts.append("".join(StackSummary.extract(_telling(link.__traceback__)).format()) + name)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     return "\ncaused by\n".join(parts)
+
+
+def _telling(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
+    """Return the frames that say something: not those of web frameworks, but for the last one."""
+    frames = list(walk_tb(traceback))
+    telling = [one for one in frames[:-1] if not _MACHINERY.match(one[0].f_globals.get("__name__", ""))]
+    return [*telling, *frames[-1:]][-_FRAMES:]
 
 
 @overload

@@ -105,6 +105,12 @@ class Incoming:
         self.began = clock().monotonic()
         self._told = 0  # not the exception itself: its traceback leads back to here
 
+    def knows(self, exc: Exception) -> bool:
+        """Tell whether `failed` was asked about *exc* last, or about one of its leaves."""
+        if isinstance(exc, ExceptionGroup):
+            return any(map(self.knows, exc.exceptions))
+        return self._told == id(exc)
+
     def failed(
         self,
         exc: Exception,
