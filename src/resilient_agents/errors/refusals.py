@@ -5,8 +5,9 @@ They are known by their names and read by their attributes; no framework is impo
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from resilient_agents._clock import clock
 from resilient_agents.errors.exceptions import ApiError
@@ -28,8 +29,10 @@ _VALIDATION = frozenset(
     }
 )
 
-_PYDANTIC = frozenset({"pydantic_core._pydantic_core.ValidationError"})
+_PYDANTIC = "pydantic_core._pydantic_core.ValidationError"
 
+_OF_FIELDS: tuple[str, ...] = ()
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 _OWN_HEADERS = frozenset({"content-type", "content-length", "x-request-id"})
 
 _UNSAFE = {
@@ -74,8 +77,7 @@ _SAFE = frozenset(
 _NAME = re.compile(r"[A-Za-z_][\w.\[\]-]{0,63}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """What a framework's exception wants to be answered.
 
     Attributes:
@@ -86,7 +88,7 @@ class Refusal:
 
     failure: Failure
     text: str
-    headers: dict[str, str]
+    headers: Mapping[str, str]
 
 
 def refusal(exc: Exception) -> Refusal | None:
@@ -94,17 +96,31 @@ def refusal(exc: Exception) -> Refusal | None:
 
     A framework's ``HTTPException`` below 400 is none: it redirects.
     """
-    cls = type(exc)
-    known = knowledge(cls)
+    cls: type = type(exc)
+    form = _form(cls)
+    if form is None:
+        return None
+    known = knowledge(type(exc))
     if known.rules:  # the user knows better
         return None
-    for base in cls.__mro__:
-        name = f"{base.__module__}.{base.__qualname__}"
+    if form == _OF_FIELDS:
+        return Refusal(failure(VERDICTS["validation.invalid"], known.name), "", _NOTHING)
+    return _of_http(exc, known.name, *form)
+
+
+@lru_cache(maxsize=1024)
+def _form(cls: type) -> tuple[str, ...] | None:
+    """Return where the status and the text of a framework's exception are; nothing for wrong fields."""
+    for name in _names(cls):
         if name in _HTTP:
-            return _of_http(exc, known.name, *_HTTP[name])
+            return _HTTP[name]
         if name in _VALIDATION:
-            return Refusal(failure(VERDICTS["validation.invalid"], known.name), "", {})
+            return _OF_FIELDS
     return None
+
+
+def _names(cls: type) -> list[str]:
+    return [f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__]
 
 
 def _of_http(exc: Exception, name: str, status_name: str, text_name: str) -> Refusal | None:
@@ -113,7 +129,7 @@ def _of_http(exc: Exception, name: str, status_name: str, text_name: str) -> Ref
         return None
     headers = _headers(exc)
     verdict = VERDICTS[INBOUND_STATUS.get(status) or INBOUND_STATUS[status // 100]]
-    wait = retry_after(headers, None, now=clock().time())
+    wait = retry_after(headers, None, now=clock().time()) if headers else None
     found = failure(verdict, name, fact=f"HTTP {status}", status=status, wait=wait)
     text = getattr(exc, text_name, None)
     if not isinstance(text, str) or status >= 500:  # detail=str(exc) is a habit, and no text for a caller
@@ -121,15 +137,17 @@ def _of_http(exc: Exception, name: str, status_name: str, text_name: str) -> Ref
     return Refusal(found, text, headers)
 
 
-def _headers(exc: Any) -> dict[str, str]:
+def _headers(exc: Any) -> Mapping[str, str]:
     """Return the headers that an exception brings, but for those that describe its own body."""
-    given: Any = getattr(exc, "headers", None)
-    if given is None and hasattr(exc, "get_headers"):
+    given: Any = getattr(exc, "headers", _NOTHING)
+    if given is _NOTHING and hasattr(exc, "get_headers"):
         try:
             given = exc.get_headers()
         except Exception:
             given = None
-    pairs: Iterable[Any] = given.items() if isinstance(given, Mapping) else given or ()
+    if not given:
+        return _NOTHING
+    pairs: Iterable[Any] = given.items() if isinstance(given, Mapping) else given
     return {str(name): str(value) for name, value in pairs if str(name).lower() not in _OWN_HEADERS}
 
 
@@ -141,13 +159,13 @@ def wrong_fields(exc: Exception) -> list[dict[str, Any]]:
     """
     if isinstance(exc, ApiError):
         return [_field(error, trusted=True) for error in exc.errors]
-    names = {f"{base.__module__}.{base.__qualname__}" for base in type(exc).__mro__}
-    if names & _PYDANTIC:
-        found: Any = exc.errors(  # type: ignore[attr-defined]
+    cls: type = type(exc)
+    if _form(cls) == _OF_FIELDS:
+        found: Any = exc.errors()  # type: ignore[attr-defined]
+    elif _PYDANTIC in _names(cls):
+        found = exc.errors(  # type: ignore[attr-defined]
             include_url=False, include_context=False, include_input=False
         )
-    elif names & _VALIDATION:
-        found = exc.errors()  # type: ignore[attr-defined]
     else:
         return []
     return [_field(error, trusted=False) for error in found if isinstance(error, Mapping)]

@@ -8,6 +8,7 @@ import json
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -21,6 +22,8 @@ from resilient_agents.errors.refusals import Refusal, refusal, wrong_fields
 PROBLEM = "application/problem+json"
 JSON = "application/json"
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
+_NONE: dict[str, str] = {}
 _NOT_REPEATED = (Advice.NEVER, Advice.TRANSACTION)
 _LONGEST_WAIT = 366 * 86_400
 
@@ -43,7 +46,7 @@ class ErrorResponse:
 
     def encoded(self) -> bytes:
         """Return the body as JSON, in bytes."""
-        return json.dumps(self.body, separators=(",", ":"), default=str).encode("ascii")
+        return _ENCODER.encode(self.body).encode("ascii")
 
 
 def success_response(data: Any = None, *, request_id: str | None = None) -> dict[str, Any]:
@@ -109,13 +112,15 @@ def error_response(
         "detail": detail,
         "retryable": failure.advice not in _NOT_REPEATED,
     }
-    optional: dict[str, Any] = {
-        "instance": None if instance is None else quote(instance, errors="replace"),
-        "request_id": request_id or correlation.current().get("request_id"),
-        "retry_after": wait,
-        "errors": wrong_fields(exc) if failure.category is Category.VALIDATION else None,
-    }
-    body.update({name: value for name, value in optional.items() if value not in (None, [])})
+    if instance is not None:
+        body["instance"] = quote(instance, errors="replace")
+    request_id = request_id or correlation.current().get("request_id")
+    if request_id is not None:
+        body["request_id"] = request_id
+    if wait is not None:
+        body["retry_after"] = wait
+    if failure.category is Category.VALIDATION and (fields := wrong_fields(exc)):
+        body["errors"] = fields
     headers = _headers(failure, refused, wait, accept)
     return ErrorResponse(body=body, status=failure.status, headers=headers, failure=failure)
 
@@ -139,14 +144,11 @@ def _headers(
     failure: Failure, refused: Refusal | None, wait: int | None, accept: str | None
 ) -> dict[str, str]:
     headers = {"Content-Type": media_type(accept), "Vary": "Accept"}
-    brought = {name.lower() for name in refused.headers} if refused is not None else frozenset[str]()
-    if refused is not None:
-        headers.update(
-            (name, value) for name, value in refused.headers.items() if name.lower() != "retry-after"
-        )
+    brought = refused.headers if refused is not None else _NONE
+    headers.update((name, value) for name, value in brought.items() if name.lower() != "retry-after")
     if wait is not None:
         headers["Retry-After"] = str(wait)
-    if failure.status == 401 and "www-authenticate" not in brought:
+    if failure.status == 401 and not any(name.lower() == "www-authenticate" for name in brought):
         headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 section 15.5.2: a 401 must have one
     return headers
 
@@ -179,5 +181,10 @@ def _quality(part: str) -> tuple[str, float]:
 
 
 def _timestamp() -> str:
-    moment = datetime.fromtimestamp(clock().time(), UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, milliseconds = divmod(int(clock().time() * 1000), 1000)
+    return f"{_to_the_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

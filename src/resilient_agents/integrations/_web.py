@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
-from resilient_agents import events
-from resilient_agents._clock import clock
+from resilient_agents import _clock, events
 from resilient_agents.correlation import accepted_id
 from resilient_agents.errors import Category
-from resilient_agents.errors.handling import log_failure
+from resilient_agents.errors.handling import LEVELS, log_failure
 from resilient_agents.errors.responses import ErrorResponse, error_response
+from resilient_agents.events.bus import subscribed
 
 REQUEST_ID: Final = "X-Request-ID"
 """The header that an id comes in and goes out with."""
@@ -60,7 +60,7 @@ class Settings:
                 raise ValueError(f"{name} must be a time in seconds of more than 0, not {seconds!r}")
         return cls(quiet=frozenset(quiet), deadline=deadline, max_deadline=max_deadline)
 
-    def seconds(self, timeout: str | None, envoy: str | None) -> float | None:
+    def seconds(self, timeout: str | bytes | None, envoy: str | bytes | None) -> float | None:
         """Return how long a request may take, in seconds, or *None* for no end.
 
         Args:
@@ -68,13 +68,11 @@ class Settings:
             envoy: Its header `ENVOY_TIMEOUT`. Of two, the shorter one counts. What is no time is ignored, and
                 so is 0, with which Envoy says that there is no end.
         """
-        if timeout is None and envoy is None:
-            return self.deadline
         said = [s for s in (_number(timeout, 1.0), _number(envoy, 0.001)) if s is not None]
         return min(*said, self.max_deadline) if said else self.deadline
 
 
-def _number(text: str | None, unit: float) -> float | None:
+def _number(text: str | bytes | None, unit: float) -> float | None:
     try:
         seconds = float(text) * unit if text is not None else 0.0
     except ValueError:
@@ -91,19 +89,21 @@ class Incoming:
         offered_id: The header `REQUEST_ID`, if it has one.
         accept: The header ``Accept``, if it has one.
 
+        began: When it came, on the monotonic clock. The default is now.
+
     Attributes:
         request_id: The id that was offered, or a new one.
     """
 
-    __slots__ = ("_told", "accept", "began", "method", "path", "request_id")
-
-    def __init__(self, method: str, path: str, offered_id: str | None, accept: str | None) -> None:
+    def __init__(
+        self, method: str, path: str, offered_id: str | None, accept: str | None, began: float | None = None
+    ) -> None:
         self.method = method
         self.path = path
         self.accept = accept
         self.request_id = accepted_id(offered_id)
-        self.began = clock().monotonic()
-        self._told = 0  # not the exception itself: its traceback leads back to here
+        self.began = _clock.in_force.monotonic() if began is None else began
+        self._told = 0
 
     def knows(self, exc: Exception) -> bool:
         """Tell whether `failed` was asked about *exc* last, or about one of its leaves."""
@@ -134,17 +134,21 @@ class Incoming:
         response = error_response(exc, request_id=self.request_id, instance=self.path, accept=self.accept)
         if self._told == id(exc):
             return response
-        self._told = id(exc)
+        self._told = id(exc)  # not the exception itself: its traceback leads back to here
         failure = response.failure
         if self.path in settings.quiet and failure.category is not Category.INTERNAL:
             return response
+        loud = _log.isEnabledFor(LEVELS[failure.level])
+        if not loud and not subscribed():
+            return response
         status = sent or response.status
         path = quote(self.path[:_LONGEST_PATH], errors="replace")
-        # What is in a path may be secret, as in that of a webhook; what it matched is not.
-        what = f"{self.method} {route or path} -> {status} (request {self.request_id})"
-        if sent is not None:
-            what += ", after the answer was sent" if whole else ", answer broken off"
-        log_failure(_log, what, failure, exc)
+        if loud:
+            # What is in a path may be secret, as in that of a webhook; what it matched is not.
+            what = f"{self.method} {route or path} -> {status} (request {self.request_id})"
+            if sent is not None:
+                what += ", after the answer was sent" if whole else ", answer broken off"
+            log_failure(_log, what, failure, exc)
         events.emit(
             events.RequestFailed,
             method=self.method,
@@ -152,7 +156,7 @@ class Incoming:
             route=route,
             status=status,
             request_id=self.request_id,
-            duration=clock().monotonic() - self.began,
+            duration=_clock.in_force.monotonic() - self.began,
             failure=failure,
             exception=exc,
             aborted=sent is not None and not whole,

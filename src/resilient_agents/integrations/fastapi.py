@@ -22,22 +22,23 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from resilient_agents.correlation import Binding
+from resilient_agents import _clock
+from resilient_agents.correlation import BOUND, accepted_id, new_id
 from resilient_agents.errors import DeadlineExceeded
 from resilient_agents.errors.schema import document_errors
 from resilient_agents.integrations._web import ENVOY_TIMEOUT, QUIET, REQUEST_ID, TIMEOUT, Incoming, Settings
 from resilient_agents.policies import deadline as ends_after
 from resilient_agents.policies import remaining
+from resilient_agents.policies._deadline import put_back
 
 _KEY: Final = "resilient_agents"
-_BODY_LIMIT: Final = "starlette.max_body_size"
 _ID = REQUEST_ID.lower().encode()
 _TIMEOUT, _ENVOY = TIMEOUT.lower().encode(), ENVOY_TIMEOUT.lower().encode()
-_READ = frozenset({_ID, _TIMEOUT, _ENVOY, b"accept"})
 
 
 def install(
@@ -102,13 +103,12 @@ class _Installation:
         self._build, self._openapi = app.build_middleware_stack, app.openapi
 
     def build(self) -> ASGIApp:
-        """Return the application with ours outermost and innermost, whenever the others were added."""
-        first, last = Middleware(_Outermost, self), Middleware(_Innermost, self)
+        """Return the application with ours around it, whenever the other middlewares were added."""
+        first = Middleware(_Answering, self, goes_on=False)
+        last = Middleware(_Answering, self, goes_on=True)
         self._app.user_middleware[:] = [first, *self._app.user_middleware, last]
         stack = self._build()
-        # A limit on the body is outside of all middlewares, and has an answer of its own.
-        limited = getattr(self._app, "max_body_size", None) is not None
-        return _Outermost(stack, self) if limited else stack
+        return _Outermost(stack.app if isinstance(stack, ServerErrorMiddleware) else stack, self)
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, with the errors."""
@@ -120,74 +120,90 @@ class _Installation:
         if isinstance(exc, HTTPException) and (exchange is None or not 400 <= exc.status_code <= 599):
             return await http_exception_handler(request, exc)
         assert exchange is not None  # noqa: S101 - a RequestValidationError is one of a request
-        answer = exchange.failed(exc, self.settings, route=_route(request.scope))
+        answer = exchange.told(request.scope).failed(exc, self.settings, route=_route(request.scope))
         return Response(answer.encoded(), answer.status, answer.headers)
 
 
-class _Exchange(Incoming):
-    """A request, and how far its answer has come.
+class _Exchange:
+    """A request, and how far its answer has come. It is made for every request, so it is small.
 
     Attributes:
-        seconds: Time in seconds that it was given, until an application looks after that.
         status: The HTTP status of the answer, once it has begun.
         whole: Whether the answer was sent to its end.
+        seconds: Time in seconds that the request has, until somebody looks after that.
+        incoming: What is told of it, once it has failed.
     """
 
-    __slots__ = ("seconds", "status", "whole")
+    __slots__ = ("began", "incoming", "request_id", "seconds", "status", "whole")
 
-    def __init__(self, scope: Scope, settings: Settings) -> None:
-        found: dict[bytes, str] = {}
-        for name, value in scope["headers"]:
-            if name in _READ:
-                found[name] = value.decode("latin-1")
-        super().__init__(scope["method"], scope["path"], found.get(_ID), found.get(b"accept"))
-        self.seconds = settings.seconds(found.get(_TIMEOUT), found.get(_ENVOY))
+    def __init__(self, request_id: str, seconds: float | None) -> None:
+        self.request_id = request_id
+        self.began = _clock.in_force.monotonic()
+        self.seconds = seconds
         self.status: int | None = None
         self.whole = False
+        self.incoming: Incoming | None = None
+
+    def told(self, scope: Scope) -> Incoming:
+        """Return what is told of the request."""
+        if self.incoming is None:
+            accept = dict(scope["headers"]).get(b"accept", b"").decode("latin-1")
+            method, path = scope["method"], scope["path"]
+            self.incoming = Incoming(method, path, self.request_id, accept, self.began)
+        return self.incoming
 
 
-class _Outermost:
-    """Gives a request its id and its end, and answers what fails in the middlewares of the application."""
+class _Outermost(ServerErrorMiddleware):
+    """Gives a request its id and its end; it stands where Starlette answers the errors of all others."""
 
     def __init__(self, app: ASGIApp, installation: _Installation) -> None:
-        self.app = app
+        super().__init__(app)
         self._installation = installation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or _KEY in scope:
             await self.app(scope, receive, send)
             return
-        settings = self._installation.settings
-        exchange = scope[_KEY] = _Exchange(scope, settings)
-        own_id = (_ID, exchange.request_id.encode("ascii"))
+        given = dict(scope["headers"])
+        request_id = accepted_id(given[_ID].decode("latin-1")) if _ID in given else new_id()
+        seconds = self._installation.settings.deadline
+        if _TIMEOUT in given or _ENVOY in given:
+            seconds = self._installation.settings.seconds(given.get(_TIMEOUT), given.get(_ENVOY))
+        exchange = scope[_KEY] = _Exchange(request_id, seconds)
+        own_id = (_ID, request_id.encode("ascii"))
 
         def pass_on(message: Message) -> Awaitable[None]:
             kind = message["type"]
             if kind == "http.response.start":
                 exchange.status = message["status"]
-                headers = [pair for pair in message.get("headers", ()) if pair[0] != _ID]
-                message = {**message, "headers": [*headers, own_id]}
+                headers = message.get("headers", ())
+                for name, _ in headers:
+                    if name == _ID:
+                        headers = [pair for pair in headers if pair[0] != _ID]
+                        break
+                message["headers"] = [*headers, own_id]
             elif kind != "http.response.body" or not message.get("more_body", False):
                 exchange.whole = True
             return send(message)
 
-        with Binding({"request_id": exchange.request_id}):
-            try:
-                if exchange.seconds is None:
+        token = BOUND.set({**BOUND.get(), "request_id": request_id})
+        try:
+            if seconds is None:
+                await self.app(scope, receive, pass_on)
+            else:
+                with ends_after(seconds):
                     await self.app(scope, receive, pass_on)
-                else:
-                    with ends_after(exchange.seconds):
-                        await self.app(scope, receive, pass_on)
-            except Exception as exc:
-                await _answer(exc, scope, pass_on, settings)
+        finally:
+            put_back(BOUND, token)
 
 
-class _Innermost:
-    """Ends a request whose time is up, and answers what nobody handles before it goes on."""
+class _Answering:
+    """Answers what nobody handles. The inner one ends a request whose time is up, and lets failures go on."""
 
-    def __init__(self, app: ASGIApp, installation: _Installation) -> None:
+    def __init__(self, app: ASGIApp, installation: _Installation, *, goes_on: bool) -> None:
         self.app = app
         self._installation = installation
+        self._goes_on = goes_on
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: _Exchange | None = scope.get(_KEY)
@@ -195,14 +211,15 @@ class _Innermost:
             await self.app(scope, receive, send)
             return
         try:
-            if exchange.seconds is None:
+            if exchange.seconds is None or not self._goes_on:
                 await self.app(scope, receive, send)
             else:
                 exchange.seconds = None  # a mounted application has the same end
                 await _in_time(self.app, scope, receive, send)
         except Exception as exc:
             await _answer(exc, scope, send, self._installation.settings)
-            raise
+            if self._goes_on:
+                raise
 
 
 async def _in_time(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -231,12 +248,12 @@ def _end(limit: CancelScope, scope: Scope) -> None:
 async def _answer(exc: Exception, scope: Scope, send: Send, settings: Settings) -> None:
     """Answer *exc*, unless an answer has begun, and say what happened."""
     exchange: _Exchange = scope[_KEY]
-    route = _route(scope)
+    incoming, route = exchange.told(scope), _route(scope)
     if exchange.status is not None:
-        if not exchange.knows(exc):
-            exchange.failed(exc, settings, route=route, sent=exchange.status, whole=exchange.whole)
+        if not incoming.knows(exc):
+            incoming.failed(exc, settings, route=route, sent=exchange.status, whole=exchange.whole)
         return
-    answer = exchange.failed(exc, settings, route=route)
+    answer = incoming.failed(exc, settings, route=route)
     response = Response(answer.encoded(), answer.status, answer.headers)
     await send({"type": "http.response.start", "status": answer.status, "headers": response.raw_headers})
     await send({"type": "http.response.body", "body": response.body})
