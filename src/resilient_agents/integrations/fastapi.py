@@ -104,11 +104,14 @@ class _Installation:
 
     def build(self) -> ASGIApp:
         """Return the application with ours around it, whenever the other middlewares were added."""
-        first = Middleware(_Answering, self, goes_on=False)
-        last = Middleware(_Answering, self, goes_on=True)
-        self._app.user_middleware[:] = [first, *self._app.user_middleware, last]
+        others = self._app.user_middleware
+        outermost = Middleware(_Outermost, self, alone=not others)
+        self._app.user_middleware = [outermost, *others, *([Middleware(_Innermost, self)] if others else [])]
         stack = self._build()
-        return _Outermost(stack.app if isinstance(stack, ServerErrorMiddleware) else stack, self)
+        # A limit on the body stands outside of all middlewares, and has an answer of its own.
+        if getattr(self._app, "max_body_size", None) is not None:
+            return _Outermost(stack, self)
+        return _Unasked(stack) if isinstance(stack, ServerErrorMiddleware) else stack
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document, with the errors."""
@@ -130,19 +133,19 @@ class _Exchange:
     Attributes:
         status: The HTTP status of the answer, once it has begun.
         whole: Whether the answer was sent to its end.
-        seconds: Time in seconds that the request has, until somebody looks after that.
+        timed: Whether somebody looks after the time that it has.
         incoming: What is told of it, once it has failed.
     """
 
-    __slots__ = ("began", "incoming", "request_id", "seconds", "status", "whole")
+    status: int | None = None
+    whole = False
+    timed = True
+    incoming: Incoming | None = None
 
-    def __init__(self, request_id: str, seconds: float | None) -> None:
+    def __init__(self, request_id: str, installation: _Installation) -> None:
         self.request_id = request_id
+        self.installation = installation
         self.began = _clock.in_force.monotonic()
-        self.seconds = seconds
-        self.status: int | None = None
-        self.whole = False
-        self.incoming: Incoming | None = None
 
     def told(self, scope: Scope) -> Incoming:
         """Return what is told of the request."""
@@ -153,23 +156,41 @@ class _Exchange:
         return self.incoming
 
 
-class _Outermost(ServerErrorMiddleware):
-    """Gives a request its id and its end; it stands where Starlette answers the errors of all others."""
+class _Unasked(ServerErrorMiddleware):
+    """Stands where the framework watches for errors that nobody handles: of requests there are none."""
 
-    def __init__(self, app: ASGIApp, installation: _Installation) -> None:
-        super().__init__(app)
+    def __init__(self, stack: ServerErrorMiddleware) -> None:
+        super().__init__(stack.app)
+        watched: Any = stack.app
+        while type(watched).__module__.startswith("fastapi."):
+            watched = watched.app
+        self._watched: ASGIApp = watched
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:  # type: ignore[override]
+        return (self._watched if scope["type"] == "http" else self.app)(scope, receive, send)
+
+
+class _Outermost:
+    """Gives a request its id and its end, and answers what the middlewares of the application let out.
+
+    Where there are no middlewares, it is *alone* and does what `_Innermost` does.
+    """
+
+    def __init__(self, app: ASGIApp, installation: _Installation, *, alone: bool = False) -> None:
+        self.app = app
         self._installation = installation
+        self._alone = alone
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or _KEY in scope:
-            await self.app(scope, receive, send)
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "http":
+            return self.app(scope, receive, send)
+        return self._inside(scope, receive, send) if _KEY in scope else self._begin(scope, receive, send)
+
+    async def _begin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        settings = self._installation.settings
         given = dict(scope["headers"])
         request_id = accepted_id(given[_ID].decode("latin-1")) if _ID in given else new_id()
-        seconds = self._installation.settings.deadline
-        if _TIMEOUT in given or _ENVOY in given:
-            seconds = self._installation.settings.seconds(given.get(_TIMEOUT), given.get(_ENVOY))
-        exchange = scope[_KEY] = _Exchange(request_id, seconds)
+        exchange = scope[_KEY] = _Exchange(request_id, self._installation)
         own_id = (_ID, request_id.encode("ascii"))
 
         def pass_on(message: Message) -> Awaitable[None]:
@@ -179,47 +200,67 @@ class _Outermost(ServerErrorMiddleware):
                 headers = message.get("headers", ())
                 for name, _ in headers:
                     if name == _ID:
-                        headers = [pair for pair in headers if pair[0] != _ID]
+                        headers = _without_id(headers)
                         break
                 message["headers"] = [*headers, own_id]
             elif kind != "http.response.body" or not message.get("more_body", False):
                 exchange.whole = True
             return send(message)
 
+        seconds = settings.deadline
+        if _TIMEOUT in given or _ENVOY in given:
+            seconds = settings.seconds(given.get(_TIMEOUT), given.get(_ENVOY))
         token = BOUND.set({**BOUND.get(), "request_id": request_id})
         try:
             if seconds is None:
                 await self.app(scope, receive, pass_on)
             else:
+                exchange.timed = self._alone
                 with ends_after(seconds):
-                    await self.app(scope, receive, pass_on)
+                    await self._in_time(scope, receive, pass_on)
+        except Exception as exc:
+            await _answer(exc, scope, pass_on, settings)
         finally:
             put_back(BOUND, token)
 
+    async def _in_time(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (_in_time(self.app, scope, receive, send) if self._alone else self.app(scope, receive, send))
 
-class _Answering:
-    """Answers what nobody handles. The inner one ends a request whose time is up, and lets failures go on."""
+    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer for an application that is mounted in another one, or that has a limit on the body."""
+        try:
+            await self.app(scope, receive, send)
+        except Exception as exc:
+            await _answer(exc, scope, send, self._installation.settings)
+            if scope[_KEY].installation is not self._installation:
+                raise
 
-    def __init__(self, app: ASGIApp, installation: _Installation, *, goes_on: bool) -> None:
+
+class _Innermost:
+    """Ends a request whose time is up, and answers what nobody handles before it goes on."""
+
+    def __init__(self, app: ASGIApp, installation: _Installation) -> None:
         self.app = app
         self._installation = installation
-        self._goes_on = goes_on
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: _Exchange | None = scope.get(_KEY)
-        if exchange is None:
+        if _KEY not in scope:
             await self.app(scope, receive, send)
             return
+        exchange: _Exchange = scope[_KEY]
         try:
-            if exchange.seconds is None or not self._goes_on:
+            if exchange.timed:
                 await self.app(scope, receive, send)
             else:
-                exchange.seconds = None  # a mounted application has the same end
+                exchange.timed = True
                 await _in_time(self.app, scope, receive, send)
         except Exception as exc:
             await _answer(exc, scope, send, self._installation.settings)
-            if self._goes_on:
-                raise
+            raise
+
+
+def _without_id(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [pair for pair in headers if pair[0] != _ID]
 
 
 async def _in_time(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
