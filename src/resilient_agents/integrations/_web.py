@@ -105,6 +105,15 @@ class Incoming:
         self.began = _clock.in_force.monotonic() if began is None else began
         self._told = 0
 
+    @property
+    def told(self) -> bool:
+        """Whether anything was said of it."""
+        return self._told != 0
+
+    def answer(self, exc: Exception) -> ErrorResponse:
+        """Return what to answer, and say nothing."""
+        return error_response(exc, request_id=self.request_id, instance=self.path, accept=self.accept)
+
     def knows(self, exc: Exception) -> bool:
         """Tell whether `failed` was asked about *exc* last, or about one of its leaves."""
         if isinstance(exc, ExceptionGroup):
@@ -131,7 +140,7 @@ class Incoming:
             sent: The HTTP status, where an answer has begun already.
             whole: Whether that answer was sent to its end, as when a task in the background fails.
         """
-        response = error_response(exc, request_id=self.request_id, instance=self.path, accept=self.accept)
+        response = self.answer(exc)
         if self._told == id(exc):
             return response
         self._told = id(exc)  # not the exception itself: its traceback leads back to here

@@ -37,6 +37,7 @@ from resilient_agents.policies import remaining
 from resilient_agents.policies._deadline import put_back
 
 _KEY: Final = "resilient_agents"
+_LIMIT: Final = "starlette.max_body_size"
 _ID = REQUEST_ID.lower().encode()
 _TIMEOUT, _ENVOY = TIMEOUT.lower().encode(), ENVOY_TIMEOUT.lower().encode()
 
@@ -135,12 +136,14 @@ class _Exchange:
         whole: Whether the answer was sent to its end.
         timed: Whether somebody looks after the time that it has.
         incoming: What is told of it, once it has failed.
+        body: What takes the place of the framework's own answer to a body that is over its limit.
     """
 
     status: int | None = None
     whole = False
     timed = True
     incoming: Incoming | None = None
+    body: bytes | None = None
 
     def __init__(self, request_id: str, installation: _Installation) -> None:
         self.request_id = request_id
@@ -203,6 +206,10 @@ class _Outermost:
                         headers = _without_id(headers)
                         break
                 message["headers"] = [*headers, own_id]
+                if exchange.status == 413 and _LIMIT in scope:
+                    _refuse_body(message, exchange, scope, settings)
+            elif exchange.body is not None:
+                message["body"] = exchange.body
             elif kind != "http.response.body" or not message.get("more_body", False):
                 exchange.whole = True
             return send(message)
@@ -257,6 +264,18 @@ class _Innermost:
         except Exception as exc:
             await _answer(exc, scope, send, self._installation.settings)
             raise
+
+
+def _refuse_body(message: Message, exchange: _Exchange, scope: Scope, settings: Settings) -> None:
+    """Put our answer into that of the framework's limit on the body, which is not to be had otherwise."""
+    headers = dict(message["headers"])
+    if not headers.get(b"content-type", b"").startswith(b"text/plain"):
+        return
+    incoming, exc = exchange.told(scope), HTTPException(413, "Content Too Large")
+    answer = incoming.answer(exc) if incoming.told else incoming.failed(exc, settings)
+    exchange.body = answer.encoded()
+    raw = Response(exchange.body, answer.status, answer.headers).raw_headers
+    message["headers"] = [*raw, (_ID, headers[_ID])]
 
 
 def _without_id(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
