@@ -12,7 +12,6 @@ import io
 import logging
 import multiprocessing
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import perf_counter, process_time, sleep
@@ -231,11 +230,13 @@ def main() -> None:
     print()
     for kind, rate in rates.items():
         lost = 1 - rate[OURS] / rate[BARE]
-        print(f"{kind} through a server: {rate[BARE]:,.0f} requests a second bare, {rate[OURS]:,.0f} with install()")
+        print(
+            f"{kind} through a server: {rate[BARE]:,.0f} requests a second bare, {rate[OURS]:,.0f} with install()"
+        )
         print(f"goal: at most {MOST_THROUGHPUT_LOST:.0%} of throughput lost; measured: {lost:.1%}")
     if arguments.json:
         write_json(arguments.json, arguments.rounds, costs, requests_a_second=rates)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
