@@ -52,10 +52,12 @@ NEIGHBOURS = {
     ("cli", "testing"),
     ("errors", "_clock"),
     ("errors", "correlation"),
+    ("errors", "events"),
     ("redaction", "_json"),
 }
 """Commands run migrations and the doubles for tests; a date in Retry-After is read against the clock, a
-response names the request that it answers, and data is made plain before it is searched for secrets."""
+response names the request that it answers, a failure at the edge of a program is an event, and data is made
+plain before it is searched for secrets."""
 
 DRAWERS = {"base", "common", "compat", "core", "helpers", "manager", "types", "utils"}
 MAX_LINES = 350

@@ -15,6 +15,7 @@ subscriber and never reaches the code that emitted. Without a subscriber an even
 - `policies`: retries, breakers, limits, hedges, fallbacks.
 - `deadletter`: entries and topics of a dead-letter queue.
 - `activity`: what an activity log dropped, and its sinks.
+- `requests`: requests that a service answers, jobs of its workers.
 """
 
 from resilient_agents.events.activity import (
@@ -55,6 +56,14 @@ from resilient_agents.events.policies import (
     SharedStateLost,
     SharedStateRestored,
 )
+from resilient_agents.events.requests import (
+    CallFailed,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobStarted,
+    RequestFailed,
+)
 
 __all__ = [
     "ActivityDropped",
@@ -62,6 +71,7 @@ __all__ = [
     "BreakerClosed",
     "BreakerHalfOpened",
     "BreakerOpened",
+    "CallFailed",
     "CallRefused",
     "CallWaited",
     "CallersParked",
@@ -76,9 +86,14 @@ __all__ = [
     "FellBack",
     "HedgeStarted",
     "HedgeWon",
+    "JobCompleted",
+    "JobEvent",
+    "JobFailed",
+    "JobStarted",
     "LeaseLost",
     "PipelineReconfigured",
     "PolicyEvent",
+    "RequestFailed",
     "RetryBudgetExhausted",
     "RetryGaveUp",
     "RetryScheduled",
