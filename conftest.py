@@ -50,14 +50,17 @@ REAL_FOLDERS = {"cli", "crash", "fake_kommo", "migrations"}
 REAL_FILES = {
     "test_benchmarks",
     "test_cache_processes",
+    "test_celery_worker",
     "test_critical_actions",
     "test_crm_transport",
     "test_delivery",
     "test_examples",
+    "test_flask_app",
     "test_import_cost",
     "test_kommo_client",
     "test_kommo_outages",
     "test_life",
+    "test_plain_worker",
     "test_protect",
     "test_queue",
     "test_real_failures",
@@ -65,6 +68,7 @@ REAL_FILES = {
     "test_redis_state",
     "test_replayer",
     "test_storage_faults",
+    "test_taskiq_redis",
     "test_writer",
 }
 """Tests that work on real files, sockets or processes; all others are unit tests."""
@@ -173,6 +177,7 @@ def run_block(example: Example) -> None:
     """Execute a code block, which may await at its top level as in ``python -m asyncio``."""
     source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
     code = compile(source, example.path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    example.namespace.setdefault("__name__", "__main__")  # functions want to have a module
     outcome = eval(code, example.namespace)
     if inspect.iscoroutine(outcome):
         asyncio.run(outcome)
