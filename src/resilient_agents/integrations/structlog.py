@@ -185,10 +185,12 @@ def _console(target: TextIO | Path) -> Callable[[dict[str, Any]], str]:
 def _put_in_force(lines: Lines, least: int) -> Callable[[], None]:
     config = structlog.get_config() if structlog.is_configured() else None
     before = (_loggers.lines, _loggers.least)
-    root = logging.getLogger()
-    handlers, root_level = root.handlers[:], root.level
-    root.handlers[:] = [one for one in handlers if type(one) not in (logging.StreamHandler, _loggers.Handler)]
-    root.addHandler(_loggers.Handler(lines))
+    root, handler = logging.getLogger(), _loggers.Handler(lines)
+    root_level = root.level
+    replaced = [one for one in root.handlers if type(one) in (logging.StreamHandler, _loggers.Handler)]
+    for one in replaced:
+        root.removeHandler(one)
+    root.addHandler(handler)
     root.setLevel(least)
     _loggers.lines, _loggers.least = lines, least
     structlog.configure(
@@ -203,7 +205,9 @@ def _put_in_force(lines: Lines, least: int) -> Callable[[], None]:
         if _loggers.lines is not lines:
             return
         _loggers.lines, _loggers.least = before
-        root.handlers[:] = handlers
+        root.removeHandler(handler)
+        for one in replaced:
+            root.addHandler(one)
         root.setLevel(root_level)
         structlog.reset_defaults()
         if config is not None:
