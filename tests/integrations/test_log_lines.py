@@ -203,7 +203,7 @@ def test_exceptions_that_are_hard_to_tell(written: Written) -> None:
     for exc in (one, Mute(), ExceptionGroup("many", [one, two]), KeyboardInterrupt()):
         log.error("failed", exc_info=exc)
     log.error("failed", exc_info=False)
-    log.error("failed", exc_info=True)
+    log.error("failed", exc_info=True)  # noqa: LOG014
 
     told = [line.get("exception") for line in written()]
     name = f"{__name__}.{test_exceptions_that_are_hard_to_tell.__name__}.<locals>.Mute"
@@ -404,7 +404,7 @@ def test_a_terminal_gets_lines_for_people() -> None:
     assert "message" in text.splitlines()[1]
     assert "message" not in text.splitlines()[0]
     assert "hunter2" not in text
-    with pytest.raises(ValueError, match="Expecting|Extra"):
+    with pytest.raises(ValueError, match=r"Expecting|Extra"):
         json.loads(text.splitlines()[0])
 
 
