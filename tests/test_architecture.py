@@ -47,9 +47,13 @@ STDLIB_ONLY = 2
 COMPOSER = "resilient_agents.policies"
 """The module that puts the strategies together; a strategy itself imports no sibling but private plumbing."""
 
-NEIGHBOURS = {("cli", "testing"), ("errors", "_clock"), ("errors", "correlation"), ("redaction", "_json")}
+NEIGHBOURS = {
+    *(("cli", "testing"), ("redaction", "_json")),
+    *(("errors", "_clock"), ("errors", "correlation"), ("errors", "events")),
+}
 """Commands such as `demo` run the doubles for tests; a date in Retry-After is read against the clock,
-a response names the request that it answers, and data is made plain before it is searched for secrets."""
+a response names the request that it answers, a failure at the edge of a program is an event, and data is made
+plain before it is searched for secrets."""
 
 DRAWERS = {"base", "common", "compat", "core", "helpers", "manager", "types", "utils"}
 MAX_LINES = 350

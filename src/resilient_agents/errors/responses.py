@@ -4,19 +4,25 @@ The body of a failure is two things at once: ``success, error, code, timestamp``
 problem details, which RFC 9457 defines (``type, title, status, detail, instance``).
 """
 
+import json
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 from resilient_agents import correlation
 from resilient_agents._clock import clock
 from resilient_agents.errors.evidence import classify
 from resilient_agents.errors.exceptions import ApiError
 from resilient_agents.errors.failure import Advice, Category, Failure, Origin
+from resilient_agents.errors.refusals import Refusal, refusal, wrong_fields
 
 PROBLEM = "application/problem+json"
 JSON = "application/json"
+
+_NOT_REPEATED = (Advice.NEVER, Advice.TRANSACTION)
+_LONGEST_WAIT = 366 * 86_400
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +40,10 @@ class ErrorResponse:
     status: int
     headers: dict[str, str]
     failure: Failure
+
+    def encoded(self) -> bytes:
+        """Return the body as JSON, in bytes."""
+        return json.dumps(self.body, separators=(",", ":"), default=str).encode("ascii")
 
 
 def success_response(data: Any = None, *, request_id: str | None = None) -> dict[str, Any]:
@@ -61,25 +71,32 @@ def error_response(
 ) -> ErrorResponse:
     """Return the answer to a request that failed with *exc*.
 
+    Nothing of what was sent is in it, nor the text of an exception that is not written for callers: those
+    texts are the detail of an `ApiError` that is no internal one, and that of a framework's ``HTTPException``
+    below 500. The headers of an ``HTTPException`` are kept, as ``Allow`` and ``WWW-Authenticate``.
+
     Args:
         exc: What was raised.
         code: A finer code than the one that `classify` finds.
         request_id: The default is the one that is bound.
         instance: The path of the request, without its query.
-        accept: The request's ``Accept`` header. Who asks for problem details gets their media type.
+        accept: The request's ``Accept`` header. Who asks for problem details gets their media type (RFC 9457
+            section 3), everybody else JSON; the body is the same.
         origin: As for `classify`.
 
     Returns:
         Body, status and headers.
+
+    Raises:
+        BaseException: *exc* itself, where it is no `Exception`: neither cancellation nor Ctrl-C is a failure.
     """
-    failure = classify(exc, origin=origin)
-    headers = {"Content-Type": PROBLEM if accept and PROBLEM in accept else JSON}
-    if failure.retry_after is not None:
-        headers["Retry-After"] = str(math.ceil(failure.retry_after))
-    if failure.status == 401 and failure.category is Category.AUTH:
-        headers["WWW-Authenticate"] = "Bearer"
-    detail = failure.detail if isinstance(exc, ApiError) else failure.title
+    if not isinstance(exc, Exception):
+        raise exc
+    refused = refusal(exc)
+    failure = refused.failure if refused is not None else classify(exc, origin=origin)
     code = code or failure.code
+    detail = _detail(exc, failure, refused)
+    wait = _whole_seconds(failure.retry_after)
     body: dict[str, Any] = {
         "success": False,
         "error": detail,
@@ -90,16 +107,75 @@ def error_response(
         "title": failure.title,
         "status": failure.status,
         "detail": detail,
-        "retryable": failure.advice not in (Advice.NEVER, Advice.TRANSACTION),
+        "retryable": failure.advice not in _NOT_REPEATED,
     }
     optional: dict[str, Any] = {
-        "instance": instance,
+        "instance": None if instance is None else quote(instance, errors="replace"),
         "request_id": request_id or correlation.current().get("request_id"),
-        "retry_after": failure.retry_after,
-        "errors": [dict(error) for error in exc.errors] if isinstance(exc, ApiError) and exc.errors else None,
+        "retry_after": wait,
+        "errors": wrong_fields(exc) if failure.category is Category.VALIDATION else None,
     }
-    body.update({name: value for name, value in optional.items() if value is not None})
+    body.update({name: value for name, value in optional.items() if value not in (None, [])})
+    headers = _headers(failure, refused, wait, accept)
     return ErrorResponse(body=body, status=failure.status, headers=headers, failure=failure)
+
+
+def _detail(exc: Exception, failure: Failure, refused: Refusal | None) -> str:
+    """Return what the caller may read: a text that was written for him, or the title."""
+    if refused is not None:
+        return refused.text or failure.title
+    written = isinstance(exc, ApiError) and failure.category is not Category.INTERNAL
+    return failure.detail if written else failure.title
+
+
+def _whole_seconds(wait: float | None) -> int | None:
+    """Return *wait* as ``Retry-After`` has it (RFC 9110 section 10.2.3): whole seconds, never too early."""
+    if wait is None or not 0 <= wait <= _LONGEST_WAIT:
+        return None
+    return math.ceil(wait)
+
+
+def _headers(
+    failure: Failure, refused: Refusal | None, wait: int | None, accept: str | None
+) -> dict[str, str]:
+    headers = {"Content-Type": media_type(accept), "Vary": "Accept"}
+    brought = {name.lower() for name in refused.headers} if refused is not None else frozenset[str]()
+    if refused is not None:
+        headers.update(
+            (name, value) for name, value in refused.headers.items() if name.lower() != "retry-after"
+        )
+    if wait is not None:
+        headers["Retry-After"] = str(wait)
+    if failure.status == 401 and "www-authenticate" not in brought:
+        headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 section 15.5.2: a 401 must have one
+    return headers
+
+
+def media_type(accept: str | None) -> str:
+    """Return the media type of an error for who sent *accept* (RFC 9110 section 12.5.1).
+
+    Problem details are for those who name them, unless they like JSON better.
+
+    Args:
+        accept: The request's ``Accept`` header, or *None*.
+    """
+    if accept is None or "problem+json" not in accept.lower():
+        return JSON
+    quality = dict(_quality(part) for part in accept.lower().split(","))
+    problem = quality.get(PROBLEM, 0.0)
+    plain = next((quality[name] for name in (JSON, "application/*", "*/*") if name in quality), 0.0)
+    return PROBLEM if problem > 0 and problem >= plain else JSON
+
+
+def _quality(part: str) -> tuple[str, float]:
+    name, *parameters = (piece.strip() for piece in part.split(";"))
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return name, float(parameter[2:])
+            except ValueError:
+                return name, 0.0
+    return name, 1.0
 
 
 def _timestamp() -> str:

@@ -14,6 +14,7 @@ subscriber and never reaches the code that emitted. Without a subscriber an even
 - `bus`: who hears of what.
 - `policies`: retries, breakers, limits, hedges, fallbacks.
 - `deadletter`: entries and topics of a dead-letter queue.
+- `requests`: requests that a service answers, jobs of its workers.
 """
 
 from resilient_agents.events.bus import Event, Subscriber, emit, subscribe, unsubscribe
@@ -47,11 +48,20 @@ from resilient_agents.events.policies import (
     SharedStateLost,
     SharedStateRestored,
 )
+from resilient_agents.events.requests import (
+    CallFailed,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobStarted,
+    RequestFailed,
+)
 
 __all__ = [
     "BreakerClosed",
     "BreakerHalfOpened",
     "BreakerOpened",
+    "CallFailed",
     "CallRefused",
     "CallWaited",
     "CallersParked",
@@ -66,9 +76,14 @@ __all__ = [
     "FellBack",
     "HedgeStarted",
     "HedgeWon",
+    "JobCompleted",
+    "JobEvent",
+    "JobFailed",
+    "JobStarted",
     "LeaseLost",
     "PipelineReconfigured",
     "PolicyEvent",
+    "RequestFailed",
     "RetryBudgetExhausted",
     "RetryGaveUp",
     "RetryScheduled",

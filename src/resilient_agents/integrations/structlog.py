@@ -91,10 +91,10 @@ def attributes(event: Event) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for one in fields(event):
         value = getattr(event, one.name)
-        if one.name == "error":
-            continue  # the exception itself is for those who report it
         if isinstance(value, Failure):
             flat.update(code=value.code, category=str(value.category), detail=value.detail)
+        elif isinstance(value, BaseException):
+            continue  # its text may hold input and secrets
         elif one.name == "name":
             flat["policy_name"] = value  # structlog's own word for the logger is name
         else:
