@@ -1,0 +1,115 @@
+"""Which failure is told: the first of its kind, then one a window, with the number of those that were not."""
+
+import os
+import sysconfig
+from collections.abc import Hashable
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from resilient_agents import _clock
+
+MOST = 2048
+"""How many kinds are known at a time; of more, the one that was told longest ago is forgotten."""
+
+_MARK = "_resilient_agents_reported"
+_MOST_LINKS = 16
+_FOREIGN = ("site-packages", "dist-packages", "<frozen")
+_OURS = str(Path(__file__).parents[1]) + os.sep
+_STANDARD = tuple(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib"))
+
+_in_app: dict[str, bool] = {}
+_lock = Lock()
+
+
+def _renew_lock() -> None:
+    """Give a forked child its own lock: nobody in it releases one that was held."""
+    global _lock
+    _lock = Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
+
+def fingerprint(exc: BaseException, code: str) -> Hashable:
+    """Return what failures of one kind have in common: class, code, and the innermost line of the program.
+
+    A line of the standard library, of an installed package or of this one counts only where there is no
+    other.
+    """
+    trace, link = [], exc.__traceback__
+    while link is not None:
+        trace.append(link)
+        link = link.tb_next
+    for found in reversed(trace):
+        name = found.tb_frame.f_code.co_filename
+        own = _in_app.get(name)
+        if own is None:
+            own = _in_app[name] = _is_in_app(name)
+        if own:
+            return type(exc), code, name, found.tb_lineno
+    if trace:
+        return type(exc), code, trace[-1].tb_frame.f_code.co_filename, trace[-1].tb_lineno
+    return type(exc), code
+
+
+def _is_in_app(filename: str) -> bool:
+    if len(_in_app) > 10_000:  # a program that makes code without end
+        _in_app.clear()
+    if any(part in filename for part in _FOREIGN):
+        return False
+    return not filename.startswith((_OURS, *_STANDARD))
+
+
+class Repeats:
+    """Lets the first failure of a kind pass, then one a window.
+
+    Args:
+        window: Time in seconds.
+    """
+
+    __slots__ = ("_kinds", "window")
+
+    def __init__(self, window: float) -> None:
+        self.window = window
+        self._kinds: dict[Hashable, list[float]] = {}
+
+    def passes(self, kind: Hashable) -> int | None:
+        """Return how many of *kind* were held back since one passed; *None* to hold back this one."""
+        now = _clock.in_force.monotonic()
+        with _lock:
+            known = self._kinds.get(kind)
+            if known is not None and now < known[0]:
+                known[1] += 1
+                return None
+            if known is not None:
+                del self._kinds[kind]
+            elif len(self._kinds) >= MOST:
+                del self._kinds[next(iter(self._kinds))]
+            self._kinds[kind] = [now + self.window, 0]
+        return 0 if known is None else int(known[1])
+
+
+def mark(exc: BaseException) -> None:
+    """Note that *exc* was told of, or held back."""
+    try:
+        BaseException.__setattr__(exc, _MARK, _clock.in_force.monotonic())
+    except Exception:  # somebody else's class may have no room for it
+        return
+
+
+def marked(exc: BaseException, window: float) -> bool:
+    """Tell whether *exc*, or what it was raised from, was told of less than *window* seconds ago.
+
+    Some programs raise one exception again and again: after the window it is a new failure.
+    """
+    earliest = _clock.in_force.monotonic() - window
+    link: BaseException | None = exc
+    for _ in range(_MOST_LINKS):
+        if link is None:
+            return False
+        told: Any = link.__dict__.get(_MARK)
+        if told is not None and told > earliest:
+            return True
+        link = link.__cause__
+    return False
