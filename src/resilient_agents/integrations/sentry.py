@@ -24,7 +24,6 @@ from resilient_agents.events import Event
 from resilient_agents.integrations._repeats import Repeats, fingerprint, mark, marked
 from resilient_agents.integrations._sentry_scrubber import Scrubber
 
-_LEVELS = {Level.INFO: "info", Level.WARNING: "warning", Level.ERROR: "error", Level.CRITICAL: "fatal"}
 _OWN_LOGGERS = ("resilient_agents.errors", "resilient_agents.jobs", "resilient_agents.requests")
 """What they tell is an event here."""
 
@@ -36,9 +35,8 @@ _OURS = "resilient_agents"
 SAFE: dict[str, Any] = {
     "include_local_variables": False,
     "max_request_body_size": "never",
-    "send_default_pii": False,
 }
-"""The options of Sentry's client that are put in force: neither variables, bodies nor people."""
+"""The options of Sentry's client that are put in force: neither variables nor bodies are sent."""
 
 
 def install(dsn: str | None = None, *, window: float = 60.0, **options: Any) -> Callable[[], None]:
@@ -177,8 +175,10 @@ _installed: _Installed | None = None
 
 def _level(failure: Failure) -> str:
     """Return how loud an operation is that failed so: what might have passed did not."""
-    level = _LEVELS[failure.level]
-    return "error" if level == "warning" and failure.category is Category.EXTERNAL else level
+    if failure.level is Level.CRITICAL:
+        return "fatal"
+    external = failure.category is Category.EXTERNAL
+    return "warning" if failure.level is Level.WARNING and not external else "error"
 
 
 def _tags(failure: Failure) -> dict[str, str]:
