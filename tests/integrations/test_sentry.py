@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import sentry_sdk
-from sentry_recorder import DSN, Recorder, no_client
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.scrubber import EventScrubber
+from tests.integrations.sentry_recorder import DSN, Recorder, no_client
 
 from resilient_agents import correlation, events, retry
 from resilient_agents.errors import (
@@ -326,21 +326,21 @@ def test_the_line_of_the_program_counts() -> None:
 
     first, second = parse("{"), parse("[1,")
     assert fingerprint(first, "c") == fingerprint(second, "c")
-    try:
+    with pytest.raises(ValueError, match="Expecting") as other:
         json.loads("{")
-    except ValueError as exc:
-        assert fingerprint(first, "c") != fingerprint(exc, "c")
+    assert fingerprint(first, "c") != fingerprint(other.value, "c")
 
 
 def test_a_traceback_without_the_program() -> None:
     """Where there is no line of the program, the innermost one stands in."""
     import json
 
-    try:
+    with pytest.raises(ValueError, match="Expecting") as raised:
         json.loads("{")
-    except ValueError as exc:
-        exc.__traceback__ = exc.__traceback__ and exc.__traceback__.tb_next
-        assert "decoder.py" in str(fingerprint(exc, "c"))
+    exc = raised.value
+    assert __file__ in str(fingerprint(exc, "c"))
+    exc.__traceback__ = raised.tb.tb_next
+    assert "decoder.py" in str(fingerprint(exc, "c"))
 
 
 def test_programs_that_make_code_without_end() -> None:
@@ -416,35 +416,49 @@ def test_no_exception_is_sent_twice(
     )
 
 
-def test_what_is_raised_from_it_is_not_sent_either(recorder: Recorder) -> None:
-    """The failure of an operation keeps its one event under the names that it gets further out."""
-    with pytest.raises(RuntimeError) as outer:
+def wrapped(wrap: Callable[[Exception], None]) -> Any:
+    """Return what a handler raises of a failure that was given up on."""
+    try:
         try:
             failing(lambda: Unreachable("down"))
         except Unreachable as exc:
-            raise RuntimeError("could not fetch") from exc
-    failed_request(outer.value)  # type: ignore[arg-type]
-    log.error("failed", exc_info=outer.value)
+            wrap(exc)
+    except Exception as exc:
+        return exc
+    raise AssertionError
 
-    assert 1 == len(recorder.events)
+
+def raise_from(exc: Exception) -> None:
+    """Say what failed in the words of the program."""
+    raise RuntimeError("could not fetch") from exc
 
 
-def test_a_failure_while_another_one_is_handled_is_sent(recorder: Recorder) -> None:
-    """A defect in the code that handles a failure is a failure of its own."""
-    with pytest.raises(KeyError) as outer:
-        try:
-            failing(lambda: Unreachable("down"))
-        except Unreachable:
-            {}["missing"]
-    failed_request(outer.value)  # type: ignore[arg-type]
+def answer(exc: Exception) -> None:
+    """Answer, as those do who do not think of the cause."""
+    raise RateLimited("later")
 
-    assert 2 == len(recorder.events)
+
+def stumble(exc: Exception) -> None:
+    """Have a defect."""
+    int("no number")
+
+
+@pytest.mark.parametrize(("wrap", "sent"), [(raise_from, 1), (answer, 1), (stumble, 2)])
+def test_a_failure_under_another_name(
+    recorder: Recorder, wrap: Callable[[Exception], None], sent: int
+) -> None:
+    """It keeps its one event under the names that it gets further out; a defect on the way is one more."""
+    outer = wrapped(wrap)
+    failed_request(outer, of_a_dependency(QuotaExhausted("x")) if wrap is answer else None)
+    log.error("failed", exc_info=outer)
+
+    assert sent == len(recorder.events)
 
 
 LOGGED = [
-    lambda exc: log.exception("failed"),
+    lambda exc: log.error("failed", exc_info=exc),
     lambda exc: log.error("failed: %s", exc),
-    lambda exc: log.error(f"failed: {exc}"),  # noqa: G004
+    lambda exc: log.error(f"failed: {exc}"),
     lambda exc: sentry_sdk.capture_exception(exc),
 ]
 
@@ -456,7 +470,7 @@ def test_three_attempts_that_are_logged_are_one_event(
     """A program that logs each attempt, and the failure at the end, makes one event with a traceback."""
     with pytest.raises(Unreachable) as outer:
         failing(lambda: Unreachable("down"), report)
-    failed_request(outer.value)  # type: ignore[arg-type]
+    failed_request(outer.value)
     log.error("gave up", exc_info=outer.value)
 
     (event,) = recorder.events
@@ -511,7 +525,7 @@ def test_variables_are_not_sent(recorder: Recorder) -> None:
     assert "value-of-a-variable" not in str(recorder.events[0]["exception"]["values"][0]["value"])
 
 
-def test_nothing_raises(recorder: Recorder) -> None:
+def test_nothing_raises(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is reported, and whatever happens on the way, the program goes on."""
 
     class Odd(Exception):
@@ -540,7 +554,7 @@ def test_nothing_raises(recorder: Recorder) -> None:
     def broken(envelope: Any) -> None:
         raise OSError
 
-    recorder.capture_envelope = broken  # type: ignore[method-assign]
+    monkeypatch.setattr(recorder, "capture_envelope", broken)
     assert not sentry.capture(boom())
 
 
@@ -561,8 +575,7 @@ def test_one_of_many_threads_passes() -> None:
 
     def fail() -> None:
         start.wait()
-        for _ in range(500):
-            passed.append(repeats.passes("kind"))
+        passed.extend([repeats.passes("kind") for _ in range(500)])
 
     threads = [threading.Thread(target=fail) for _ in range(8)]
     for thread in threads:

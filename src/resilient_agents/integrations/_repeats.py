@@ -98,10 +98,16 @@ def mark(exc: BaseException) -> None:
         return
 
 
-def marked(exc: BaseException, window: float) -> bool:
+def marked(exc: BaseException, window: float, *, handling: bool = False) -> bool:
     """Tell whether *exc*, or what it was raised from, was told of less than *window* seconds ago.
 
     Some programs raise one exception again and again: after the window it is a new failure.
+
+    Args:
+        exc: What was raised.
+        window: Time in seconds.
+        handling: Whether what was being handled when it was raised counts too: it does for an answer, such as
+            an ``HTTPException``, and not for a defect.
     """
     earliest = _clock.in_force.monotonic() - window
     link: BaseException | None = exc
@@ -111,5 +117,5 @@ def marked(exc: BaseException, window: float) -> bool:
         told: Any = link.__dict__.get(_MARK)
         if told is not None and told > earliest:
             return True
-        link = link.__cause__
+        link = link.__cause__ or (link.__context__ if handling else None)
     return False

@@ -96,10 +96,10 @@ def capture(exc: BaseException, failure: Failure | None = None, **tags: str) -> 
     if installed is None:
         return False
     try:
-        if marked(exc, installed.repeats.window):
-            return False
         if failure is None and isinstance(exc, Exception):
             failure = classify(exc)
+        if _is_told(installed, exc, failure):
+            return False
         suppressed = installed.repeats.passes(fingerprint(exc, failure.code if failure else ""))
         mark(exc)
         if suppressed is None:
@@ -171,6 +171,11 @@ class _Installed:
 
 
 _installed: _Installed | None = None
+
+
+def _is_told(installed: _Installed, exc: BaseException, failure: Failure | None) -> bool:
+    handling = failure is not None and failure.category is not Category.INTERNAL
+    return marked(exc, installed.repeats.window, handling=handling)
 
 
 def _level(failure: Failure) -> str:
@@ -280,9 +285,9 @@ def _judged(installed: _Installed, event: Any, exc: BaseException, has_exception
 
     A line that is logged while an exception is handled tells of that exception: it gets its traceback.
     """
-    if marked(exc, installed.repeats.window):
-        return None
     failure = classify(exc) if isinstance(exc, Exception) else None
+    if _is_told(installed, exc, failure):
+        return None
     if failure is not None and not wanted(failure) and _mechanism(event) not in _EXPLICIT:
         return None
     suppressed = installed.repeats.passes(fingerprint(exc, failure.code if failure else ""))
