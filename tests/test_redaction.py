@@ -28,6 +28,9 @@ FORMS = (
     '{{\\"client_secret\\": \\"{}\\"}}',
     "https://x.example/?api_key={}&page=2",
     "X-Api-Key: {}",
+    "{{'openai_key': '{}'}}",
+    "OPENAI_KEY={}",
+    "openaiKey: {}",
     "pwd={}",
     "Cookie: session={}",
     "sk-{}",
@@ -66,7 +69,7 @@ def test_a_secret_that_is_cut_in_two_does_not_survive(form: str, secret: str, fi
 ATTACKS = (
     "a", "secret", "secret-", "passwd", "authorization", "eyJ-", "sk-", "bearer ", "1(1", "12", "1-", "\\",
     "@", "a@", "a.a", "://a:", "://@", "ab ://", "-----BEGIN A", "token='", 'token="', "password\\", "=", "'",
-    "1 ", "+", "-", "_", "a-authorization", "token:AA", "\n", "\t", "key (", "key ()=", "LINE 1", "[SQL:",
+    "1 ", "+", "-", "_", "a-authorization", "token:AA", "\n", "\t", "key (", "key ()=", "a-key", "cache_key", "aKey", "LINE 1", "[SQL:",
     "1111-11-11 ", "1111-",
 )  # fmt: skip
 
@@ -124,6 +127,7 @@ def test_the_result_is_never_longer_than_the_limit(text: str, limit: int) -> Non
         "the token is missing",
         "https://acme.kommo.com/api/v4/leads",
         "due 2026-11-25 08:00:00.123, made 2026-11-24, seen 2026-11-25T08:00:00Z",
+        "monkey: 1, turkey=2, key=form-8731, idempotency_key=a, cacheKey: b",
         "UNIQUE constraint failed: leads.key (see the log for details)",
     ],
 )

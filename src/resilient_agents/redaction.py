@@ -9,7 +9,17 @@ from resilient_agents._json import LIMIT, Plain, plain
 
 MASK = "***"
 
-_TELLING = r"passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|credential|cookie"
+_INNOCENT = (
+    *("cache", "dedupe", "foreign", "idempotency", "message", "object"),
+    *("partition", "primary", "public", "registry", "routing", "sort"),
+)
+"""What may stand before ``key`` without making it one that opens something."""
+
+_TELLING = (
+    r"passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|credential|cookie"
+    rf"|[^\W_][_-]key(?![\w-]){''.join(f'(?<!{word}.key)' for word in _INNOCENT)}"
+    rf"|(?-i:[a-z]Key)(?![\w-]){''.join(f'(?<!{word}key)' for word in _INNOCENT)}"
+)
 
 # The text is other people's, so no pattern may backtrack: runs are possessive (``++``) and start at an edge.
 _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
@@ -42,7 +52,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
 
 # What a pattern finds holds one of these in lower case; the first are letters whose case is special.
 _HINT = re.compile(
-    r"[@\u017f\u0131\u0307]|passw|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|credential|cookie"
+    r"[@\u017f\u0131\u0307]|passw|passphrase|pwd|secret|token|credential|cookie|key\\*[\"']?\s*[=:]"
     r"|authorization|(?:bearer|basic)\s|eyj|(?:sk|pk|rk|xox[abprs]|gh[pousr]|github_pat|glpat)[-_]|:aa|-----begin"
     r"|\[(?:sql|parameters|cached since)|(?:detail|context|query|line \d+)[ \t]*:|key \(|failing row"
     r"|\d[\d\s().-]{7}"
@@ -143,11 +153,6 @@ _TELLING_KEY = re.compile(
     r"|(^|_)(pwd|secrets?|jwt|otp|cvv|cvc|signature|sessionid|bearer)(_|$)|^(auth|dsn|session)$"
     r"|(^|_)(e_?mails?|phones?|telephone|mobile)$"
 )
-_INNOCENT = {
-    *("cache", "dedupe", "foreign", "idempotency", "message", "object"),
-    *("partition", "primary", "public", "registry", "routing", "sort"),
-}
-"""What may stand before ``key`` without making it one that opens something."""
 
 
 @lru_cache(4096)
