@@ -23,24 +23,20 @@ from sentry_sdk.integrations.fastapi import FastApiIntegration
 from sentry_sdk.integrations.flask import FlaskIntegration
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.integrations.starlette import StarletteIntegration
+from tests.integrations.sentry_recorder import DSN, Recorder, no_client
 
 from resilient_agents.integrations import fastapi as fastapi_answers
 from resilient_agents.integrations import flask as flask_answers
 from resilient_agents.integrations import sentry
 from resilient_agents.integrations import structlog as logs
 from resilient_agents.redaction import redact_value
-from tests.integrations.sentry_recorder import DSN, Recorder, no_client
 
-
-def sql_error(secret: str) -> str:
-    """Return what SQLAlchemy and PostgreSQL say of a value that is there already."""
-    return (
-        '(psycopg.errors.UniqueViolation) duplicate key value violates unique constraint "leads_key"\n'
-        f"DETAIL:  Key (phone)=({secret}) already exists.\n"
-        "[SQL: INSERT INTO leads (phone) VALUES (%(phone)s)]\n"
-        f"[parameters: {{'phone': '{secret}'}}]"
-    )
-
+SAID_BY_A_DATABASE = """\
+(psycopg.errors.UniqueViolation) duplicate key value violates unique constraint "leads_key"
+DETAIL:  Key (phone)=({0}) already exists.
+[SQL: INSERT INTO leads (phone) VALUES (%(phone)s)]
+[parameters: {{'phone': '{0}'}}]"""
+"""What SQLAlchemy and PostgreSQL say of a value that is there already."""
 
 PLACES: dict[str, Callable[[str], tuple[Any, str]]] = {
     "password in the body": lambda secret: ({"user": "ann", "password": secret}, "refused"),
@@ -62,7 +58,10 @@ PLACES: dict[str, Callable[[str], tuple[Any, str]]] = {
         {"raw": json.dumps({"refresh_token": secret})},
         f"body was {json.dumps({'api_key': secret})}",
     ),
-    "SQL parameter": lambda secret: ({"error": sql_error(secret)}, sql_error(secret)),
+    "SQL parameter": lambda secret: (
+        {"error": SAID_BY_A_DATABASE.format(secret)},
+        SAID_BY_A_DATABASE.format(secret),
+    ),
     "bearer token": lambda secret: ({"said": f"Bearer {secret}"}, f"refused: Bearer {secret}"),
 }
 
@@ -72,13 +71,13 @@ log = structlog.get_logger("service")
 def fail(place: str, secret: str) -> None:
     """Do what a service does with a secret before it fails."""
     payload, text = PLACES[place](secret)
-    password = secret  # a local variable
+    held = secret + ""  # a local variable whose name tells nothing
     log.info("begin", payload=payload, **(payload or {}))
     logging.getLogger("service").warning("begin: %s", payload, extra={"payload": payload})
     sentry_sdk.set_extra("payload", payload)
     sentry_sdk.set_context("payload", {"payload": payload})
     sentry_sdk.set_tag("said", text)
-    sentry_sdk.set_user({"id": "1", "token": password})
+    sentry_sdk.set_user({"id": "1", "token": held})
     sentry_sdk.add_breadcrumb(message=text, data={"payload": payload})
     try:
         raise LookupError(text)
@@ -130,12 +129,13 @@ def flask_service() -> Flask:
     flask_answers.install(app)
 
     @app.post("/fail")
-    def failing() -> None:
+    def failing() -> str:
         fail(request.json["place"], request.json["secret"])
+        return "done"
 
     @app.post("/login")
-    def login() -> None:
-        flask_answers.body_as(Login)
+    def login() -> str:
+        return flask_answers.body_as(Login).note
 
     return app
 

@@ -584,7 +584,7 @@ def test_one_of_many_threads_passes() -> None:
         thread.join()
 
     assert [0] == [one for one in passed if one is not None]
-    assert 3999 == repeats._kinds["kind"][1]
+    assert 3999 == next(repeats._kinds["kind"][1])
 
 
 def test_it_attaches_to_a_client_that_is_there() -> None:

@@ -3,8 +3,10 @@
 import os
 import sysconfig
 from collections.abc import Hashable
+from itertools import count
 from pathlib import Path
 from threading import Lock
+from types import TracebackType
 from typing import Any
 
 from resilient_agents import _clock
@@ -37,20 +39,29 @@ def fingerprint(exc: BaseException, code: str) -> Hashable:
     A line of the standard library, of an installed package or of this one counts only where there is no
     other.
     """
-    trace, link = [], exc.__traceback__
-    while link is not None:
-        trace.append(link)
+    link = exc.__traceback__
+    if link is None:
+        return type(exc), code
+    while link.tb_next is not None:
         link = link.tb_next
-    for found in reversed(trace):
-        name = found.tb_frame.f_code.co_filename
+    name = link.tb_frame.f_code.co_filename
+    if not _in_app.get(name):  # most defects are in the program itself; for the others there is a second walk
+        link = _last_of_the_program(exc.__traceback__) or link
+        name = link.tb_frame.f_code.co_filename
+    return type(exc), code, name, link.tb_lineno
+
+
+def _last_of_the_program(link: TracebackType | None) -> TracebackType | None:
+    found = None
+    while link is not None:
+        name = link.tb_frame.f_code.co_filename
         own = _in_app.get(name)
         if own is None:
             own = _in_app[name] = _is_in_app(name)
         if own:
-            return type(exc), code, name, found.tb_lineno
-    if trace:
-        return type(exc), code, trace[-1].tb_frame.f_code.co_filename, trace[-1].tb_lineno
-    return type(exc), code
+            found = link
+        link = link.tb_next
+    return found
 
 
 def _is_in_app(filename: str) -> bool:
@@ -72,22 +83,25 @@ class Repeats:
 
     def __init__(self, window: float) -> None:
         self.window = window
-        self._kinds: dict[Hashable, list[float]] = {}
+        self._kinds: dict[Hashable, tuple[float, count[int]]] = {}
 
     def passes(self, kind: Hashable) -> int | None:
         """Return how many of *kind* were held back since one passed; *None* to hold back this one."""
         now = _clock.in_force.monotonic()
+        known = self._kinds.get(kind)
+        if known is not None and now < known[0]:  # the hot path needs no lock: a count is never torn
+            next(known[1])
+            return None
         with _lock:
-            known = self._kinds.get(kind)
-            if known is not None and now < known[0]:
-                known[1] += 1
+            known = self._kinds.pop(kind, None)
+            if known is not None and now < known[0]:  # another thread was first
+                next(known[1])
+                self._kinds[kind] = known
                 return None
-            if known is not None:
-                del self._kinds[kind]
-            elif len(self._kinds) >= MOST:
+            if len(self._kinds) >= MOST:
                 del self._kinds[next(iter(self._kinds))]
-            self._kinds[kind] = [now + self.window, 0]
-        return 0 if known is None else int(known[1])
+            self._kinds[kind] = (now + self.window, count())
+        return 0 if known is None else next(known[1])
 
 
 def mark(exc: BaseException) -> None:

@@ -5,8 +5,8 @@
     opentelemetry.install()
 
 Your framework or your own code begins the spans; this needs the API of OpenTelemetry alone, and without an
-SDK it does nothing. The names are those of the semantic conventions where there are any: ``error.type`` is the
-code of the failure, which has few values.
+SDK it does nothing. The names are those of the semantic conventions where there are any: ``error.type`` is
+the code of the failure, which has few values.
 """
 
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def _describe(event: Event) -> None:
 
 
 def _values(event: Event) -> _Values:
-    """Return the attributes of an event; a failure becomes its code, and what is no plain value is left out."""
+    """Return the plain attributes of an event; a failure becomes its code and category."""
     values: _Values = {}
     for name in event.__dataclass_fields__:
         value = getattr(event, name)

@@ -93,7 +93,7 @@ def attributes(event: Event) -> dict[str, Any]:
         value = getattr(event, one.name)
         if isinstance(value, Failure):
             flat.update(code=value.code, category=str(value.category), detail=value.detail)
-        elif isinstance(value, BaseException):
+        elif one.name == "exception":
             continue  # its text may hold input and secrets
         elif one.name == "name":
             flat["policy_name"] = value  # structlog's own word for the logger is name
