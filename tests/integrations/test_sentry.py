@@ -371,11 +371,11 @@ def test_kinds_are_forgotten() -> None:
     """Of more kinds than are known at a time, the one that was told longest ago is new again."""
     repeats = Repeats(60.0)
     for number in range(MOST + 1):
-        assert 0 == repeats.passes(number)
+        assert 0 == repeats.passes(number, 0.0)
 
-    assert None is repeats.passes(MOST)
-    assert 0 == repeats.passes(0)
-    assert None is repeats.passes(2)
+    assert None is repeats.passes(MOST, 0.0)
+    assert 0 == repeats.passes(0, 0.0)
+    assert None is repeats.passes(2, 0.0)
 
 
 def by_capture(exc: Exception) -> None:
@@ -546,7 +546,7 @@ def test_nothing_raises(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> 
             raise RuntimeError
 
     assert not sentry.capture(Odd())
-    mark(Odd())
+    mark(Odd(), 0.0)
     assert not sentry.capture(Bad())
     sentry_sdk.capture_exception(raised(Bad()))
     assert 1 == len(recorder.events)
@@ -562,9 +562,9 @@ def test_a_long_chain_is_followed_so_far() -> None:
     """A cycle of causes has an end."""
     one, two = ValueError(), ValueError()
     one.__cause__, two.__cause__ = two, one
-    assert not marked(one, 60)
-    mark(two)
-    assert marked(one, 60)
+    assert not marked(one, 0.0)
+    mark(two, 1.0)
+    assert marked(one, 0.0)
 
 
 def test_one_of_many_threads_passes() -> None:
@@ -575,7 +575,7 @@ def test_one_of_many_threads_passes() -> None:
 
     def fail() -> None:
         start.wait()
-        passed.extend([repeats.passes("kind") for _ in range(500)])
+        passed.extend([repeats.passes("kind", 0.0) for _ in range(500)])
 
     threads = [threading.Thread(target=fail) for _ in range(8)]
     for thread in threads:

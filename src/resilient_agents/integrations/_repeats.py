@@ -7,9 +7,6 @@ from itertools import count
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import Any
-
-from resilient_agents import _clock
 
 MOST = 2048
 """How many kinds are known at a time; of more, the one that was told longest ago is forgotten."""
@@ -85,9 +82,8 @@ class Repeats:
         self.window = window
         self._kinds: dict[Hashable, tuple[float, count[int]]] = {}
 
-    def passes(self, kind: Hashable) -> int | None:
+    def passes(self, kind: Hashable, now: float) -> int | None:
         """Return how many of *kind* were held back since one passed; *None* to hold back this one."""
-        now = _clock.in_force.monotonic()
         known = self._kinds.get(kind)
         if known is not None and now < known[0]:  # the hot path needs no lock: a count is never torn
             next(known[1])
@@ -104,32 +100,30 @@ class Repeats:
         return 0 if known is None else next(known[1])
 
 
-def mark(exc: BaseException) -> None:
-    """Note that *exc* was told of, or held back."""
+def mark(exc: BaseException, now: float) -> None:
+    """Note that *exc* was told of, or held back, at *now* on the monotonic clock."""
     try:
-        BaseException.__setattr__(exc, _MARK, _clock.in_force.monotonic())
+        exc.__dict__[_MARK] = now
     except Exception:  # somebody else's class may have no room for it
         return
 
 
-def marked(exc: BaseException, window: float, *, handling: bool = False) -> bool:
-    """Tell whether *exc*, or what it was raised from, was told of less than *window* seconds ago.
-
-    Some programs raise one exception again and again: after the window it is a new failure.
+def marked(exc: BaseException, since: float, *, handling: bool = False) -> bool:
+    """Tell whether *exc*, or what it was raised from, was told of.
 
     Args:
         exc: What was raised.
-        window: Time in seconds.
+        since: Since when, on the monotonic clock: some programs raise one exception for ever, and after the
+            window it is a new failure.
         handling: Whether what was being handled when it was raised counts too: it does for an answer, such as
             an ``HTTPException``, and not for a defect.
     """
-    earliest = _clock.in_force.monotonic() - window
     link: BaseException | None = exc
-    for _ in range(_MOST_LINKS):
-        if link is None:
-            return False
-        told: Any = link.__dict__.get(_MARK)
-        if told is not None and told > earliest:
+    links = 0
+    while link is not None and links < _MOST_LINKS:
+        told: float | None = link.__dict__.get(_MARK)
+        if told is not None and told > since:
             return True
         link = link.__cause__ or (link.__context__ if handling else None)
+        links += 1
     return False

@@ -7,13 +7,14 @@ from typing import Any
 import sentry_sdk
 from sentry_sdk.utils import event_from_exception
 
-from resilient_agents import correlation, events
+from resilient_agents import _clock, correlation, events
 from resilient_agents.errors import Advice, Category, Failure, Level, Origin, classify
 from resilient_agents.errors.refusals import refusal
 from resilient_agents.events import Event
 from resilient_agents.integrations._repeats import Repeats, fingerprint, mark, marked
 
 _OURS = "resilient_agents"
+_INTERNAL = Category.INTERNAL  # looked up once: a member of an enum takes long to read (before Python 3.12)
 
 _EXPLICIT = {None, "generic", "excepthook", "threading"}
 """Mechanisms of events that somebody asked for, or that end a program: the table has no say in them."""
@@ -50,8 +51,6 @@ class Reports:
 
     def capture(self, exc: BaseException, failure: Failure | None, tags: dict[str, str]) -> bool:
         """Send an exception, unless it or another of its kind was sent; return whether it was sent."""
-        if self._is_told(exc, failure):
-            return False
         suppressed = self._passes(exc, failure)
         if suppressed is None:
             return False
@@ -63,7 +62,7 @@ class Reports:
 
     def tell(self, kind: Hashable, text: str, level: str, tags: dict[str, str]) -> None:
         """Send what has no exception, unless another of its kind was sent within the window."""
-        suppressed = self._repeats.passes(kind)
+        suppressed = self._repeats.passes(kind, _clock.in_force.monotonic())
         if suppressed is not None:
             self._send({"message": text, "level": level, "tags": tags | _told(suppressed)}, {})
 
@@ -85,8 +84,6 @@ class Reports:
         if isinstance(exc, Exception):
             refused = refusal(exc)
             failure = classify(exc) if refused is None else refused.failure
-        if self._is_told(exc, failure):
-            return None
         if failure is not None and not wanted(failure) and _mechanism(event) not in _EXPLICIT:
             return None
         suppressed = self._passes(exc, failure)
@@ -97,13 +94,15 @@ class Reports:
         event["tags"] = (_tags(failure) if failure else {}) | event["tags"] | _told(suppressed)
         return event
 
-    def _is_told(self, exc: BaseException, failure: Failure | None) -> bool:
-        handling = failure is not None and failure.category is not Category.INTERNAL
-        return marked(exc, self._repeats.window, handling=handling)
-
     def _passes(self, exc: BaseException, failure: Failure | None) -> int | None:
-        suppressed = self._repeats.passes(fingerprint(exc, "" if failure is None else failure.code))
-        mark(exc)
+        """Return how many of its kind were held back; *None* where it, or one of its kind, was told of."""
+        now, handling, code = _clock.in_force.monotonic(), False, ""
+        if failure is not None:
+            handling, code = failure.category is not _INTERNAL, failure.code
+        if marked(exc, now - self._repeats.window, handling=handling):
+            return None
+        suppressed = self._repeats.passes(fingerprint(exc, code), now)
+        mark(exc, now)
         return suppressed
 
     def _made(self, exc: BaseException, mechanism: str) -> tuple[Any, dict[str, Any]]:
