@@ -45,7 +45,7 @@ REAL_FOLDERS = {"cli", "crash", "fake_kommo"}
 REAL_FILES = {
     *("test_crm_transport", "test_kommo_client", "test_kommo_outages"),
     *("test_delivery", "test_life", "test_protect", "test_queue", "test_replayer"),
-    *("test_log_writing",),
+    *("test_log_writing", "test_sentry_fork"),
     *("test_redis", "test_redis_state", "test_storage_faults", "test_writer"),
     *("test_celery_worker", "test_flask_app", "test_plain_worker", "test_taskiq_redis"),
     *("test_benchmarks", "test_examples", "test_import_cost"),

@@ -372,6 +372,24 @@ def test_a_deep_stack_can_log(written: Written) -> None:
     assert written()
 
 
+def test_a_record_that_raises() -> None:
+    """A record that cannot be read is told of."""
+
+    class Odd:
+        def __bool__(self) -> bool:
+            raise RuntimeError
+
+    record = logging.makeLogRecord({"name": "app", "msg": "x", "levelno": 40, "exc_info": Odd()})
+    stream = io.StringIO()
+    with alone():
+        stop = logs.configure("chat", stream=stream)
+        logging.getLogger("app").handle(record)
+        stop()
+
+    line = json.loads(stream.getvalue())
+    assert ("log_line_broken", "RuntimeError") == (line["event"], line["code"])
+
+
 def test_a_context_that_raises(written: Written) -> None:
     """A line that cannot be made is told of."""
 

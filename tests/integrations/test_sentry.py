@@ -30,6 +30,7 @@ from resilient_agents.errors import (
 )
 from resilient_agents.integrations import sentry
 from resilient_agents.integrations._repeats import MOST, Repeats, fingerprint, mark, marked
+from resilient_agents.integrations._sentry_scrubber import Scrubber
 from resilient_agents.testing import FakeClock
 
 log = logging.getLogger("app")
@@ -343,6 +344,14 @@ def test_a_traceback_without_the_program() -> None:
     assert "decoder.py" in str(fingerprint(exc, "c"))
 
 
+def test_an_installed_package_is_not_the_program() -> None:
+    """Its files are known by where they are."""
+    exc = raised_in("/venv/lib/python3.12/site-packages/httpx/_client.py")
+    own = raised(exc)
+
+    assert __file__ in str(fingerprint(own, "c"))
+
+
 def test_programs_that_make_code_without_end() -> None:
     """What is known of files does not grow for ever."""
     from resilient_agents.integrations import _repeats
@@ -376,6 +385,21 @@ def test_kinds_are_forgotten() -> None:
     assert None is repeats.passes(MOST, 0.0)
     assert 0 == repeats.passes(0, 0.0)
     assert None is repeats.passes(2, 0.0)
+
+
+def test_a_thread_that_comes_second_is_counted() -> None:
+    """Between the look and the lock another thread may have been first."""
+
+    class Late(dict[Any, Any]):
+        def get(self, key: Any, default: Any = None) -> Any:
+            return default
+
+    repeats = Repeats(60.0)
+    repeats._kinds = Late()
+
+    assert [0, None, None] == [repeats.passes("kind", 0.0) for _ in range(3)]
+    assert 2 == next(repeats._kinds["kind"][1])
+    assert 3 == repeats.passes("kind", 60.0)
 
 
 def by_capture(exc: Exception) -> None:
@@ -651,3 +675,21 @@ def test_other_events_pass(recorder: Recorder) -> None:
 
     assert '"transaction":"t"' in recorder.sent
     assert "tags" not in recorder.sent
+
+
+def test_what_cannot_be_searched_for_secrets_is_left_out() -> None:
+    """An event is sent without that part."""
+    event: dict[str, Any] = {
+        "message": "m",
+        "request": 5,
+        "exception": {"values": [{"value": "bearer abcdefghijk"}, {"stacktrace": {"frames": [{}]}}]},
+        "threads": {},
+        "extra": {"password": "hunter2"},
+    }
+    Scrubber().scrub_event(event)
+
+    assert {
+        "message": "m",
+        "exception": {"values": [{"value": "bearer ***"}, {"stacktrace": {"frames": [{}]}}]},
+        "extra": {"password": "***"},
+    } == event
