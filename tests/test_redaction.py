@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from resilient_agents import redaction
 from resilient_agents.redaction import MASK, redact, redact_mapping, redact_value
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -27,6 +28,9 @@ FORMS = (
     '{{\\"client_secret\\": \\"{}\\"}}',
     "https://x.example/?api_key={}&page=2",
     "X-Api-Key: {}",
+    "{{'openai_key': '{}'}}",
+    "OPENAI_KEY={}",
+    "openaiKey: {}",
     "pwd={}",
     "Cookie: session={}",
     "sk-{}",
@@ -62,6 +66,31 @@ def test_a_secret_that_is_cut_in_two_does_not_survive(form: str, secret: str, fi
     assert secret[:12] not in shown
 
 
+ATTACKS = (
+    "a", "secret", "secret-", "passwd", "authorization", "eyJ-", "sk-", "bearer ", "1(1", "12", "1-", "\\",
+    "@", "a@", "a.a", "://a:", "://@", "ab ://", "-----BEGIN A", "token='", 'token="', "password\\", "=", "'",
+    "1 ", "+", "-", "_", "a-authorization", "token:AA", "\n", "\t", "key (", "key ()=", "a-key", "cache_key",
+    "aKey", "LINE 1", "[SQL:", "1111-11-11 ", "1111-",
+)  # fmt: skip
+
+PIECES = (
+    *ATTACKS,
+    "password", "Secret", "ToKen", "ſecret", "apı_key", "credentİal", "BearEr ", "Key (a)=", "DETAIL:",
+    "1234567890", "٣٤٥٦٧٨٩٠١٢", "12:AA", "EYJabcdefgh.x", "SK-abcdefghijk", "[parameters:", "'", " ", "=",
+    "x", "QUERY:", "my_key", "my-Key: ", "MY_KEY=", "myKey", '":',
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=8).map("".join))
+def test_the_quick_look_misses_nothing(text: str) -> None:
+    """A text that is passed unchanged because it has no hint of a secret is one that no pattern changes."""
+    patterned = text
+    for pattern, replacement in redaction._PATTERNS:
+        patterned = pattern.sub(replacement, patterned)
+
+    assert patterned == redact(text, limit=10_000)
+
+
 @given(st.text(), st.integers(1, 600))
 def test_the_result_is_never_longer_than_the_limit(text: str, limit: int) -> None:
     """The limit counts for every text."""
@@ -77,6 +106,7 @@ def test_the_result_is_never_longer_than_the_limit(text: str, limit: int) -> Non
         "the token is missing",
         "https://acme.kommo.com/api/v4/leads",
         "due 2026-11-25 08:00:00.123, made 2026-11-24, seen 2026-11-25T08:00:00Z",
+        "monkey: 1, turkey=2, key=form-8731, idempotency_key=a, cacheKey: b",
         "UNIQUE constraint failed: leads.key (see the log for details)",
     ],
 )
@@ -100,14 +130,6 @@ def test_long_text_is_cut_with_a_mark() -> None:
     """The reader sees that something is missing."""
     assert "wor…" == redact("word " * 2, limit=4)
     assert redact("word " * 1000, limit=20).endswith("…")
-
-
-ATTACKS = (
-    "a", "secret", "secret-", "passwd", "authorization", "eyJ-", "sk-", "bearer ", "1(1", "12", "1-", "\\",
-    "@", "a@", "a.a", "://a:", "://@", "ab ://", "-----BEGIN A", "token='", 'token="', "password\\", "=", "'",
-    "1 ", "+", "-", "_", "a-authorization", "token:AA", "\n", "\t", "key (", "key ()=", "LINE 1", "[SQL:",
-    "1111-11-11 ", "1111-",
-)  # fmt: skip
 
 
 @pytest.mark.parametrize("unit", ATTACKS)
@@ -163,6 +185,15 @@ SHAPES: tuple[Any, ...] = (
 def test_a_secret_in_data_does_not_survive(shape: Any, secret: str) -> None:
     """Under a telling key, at any depth and in any kind of mapping, and by its form in any text."""
     assert secret not in json.dumps(redact_value(shape(secret)))
+
+
+def test_texts_are_looked_at_anew_when_too_many_are_known() -> None:
+    """What is remembered of clean texts does not grow for ever."""
+    for number in range(2 * redaction._CLEAN_TEXTS):
+        redact(f"text {number}")
+
+    assert len(redaction._clean) <= redaction._CLEAN_TEXTS
+    assert "text 1" == redact("text 1")
 
 
 def test_data_without_secrets_is_left_alone() -> None:

@@ -9,7 +9,17 @@ from resilient_agents._json import LIMIT, Plain, plain
 
 MASK = "***"
 
-_TELLING = r"passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|credential|cookie"
+_INNOCENT = (
+    *("cache", "dedupe", "foreign", "idempotency", "message", "object"),
+    *("partition", "primary", "public", "registry", "routing", "sort"),
+)
+"""What may stand before ``key`` without making it one that opens something."""
+
+_TELLING = (
+    r"passw(?:or)?d|passphrase|pwd|secret|token|api[_-]?key|private[_-]?key|credential|cookie"
+    rf"|[^\W_][_-]key(?![\w-]){''.join(f'(?<!{word}.key)' for word in _INNOCENT)}"
+    rf"|(?-i:[a-z]Key)(?![\w-]){''.join(f'(?<!{word}key)' for word in _INNOCENT)}"
+)
 
 # The text is other people's, so no pattern may backtrack: runs are possessive (``++``) and start at an edge.
 _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
@@ -40,6 +50,17 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
     ),
 )
 
+# What a pattern finds holds one of these in lower case; the first are letters whose case is special.
+_HINT = re.compile(
+    r"[@\u017f\u0131\u0307]|passw|passphrase|pwd|secret|token|credential|cookie|key\\*[\"']?\s*[=:]"
+    r"|authorization|(?:bearer|basic)\s|eyj|(?:sk|pk|rk|xox[abprs]|gh[pousr]|github_pat|glpat)[-_]|:aa|-----begin"
+    r"|\[(?:sql|parameters|cached since)|(?:detail|context|query|line \d+)[ \t]*:|key \(|failing row"
+    r"|\d[\d\s().-]{7}"
+)
+_CLEAN_LENGTH, _CLEAN_TEXTS = 80, 5000
+_clean: set[str] = set()
+"""Short texts that were looked at and hold no secret: most texts of log lines are seen again and again."""
+
 
 def redact(text: str, *, limit: int = 500) -> str:
     """Return *text* without secrets, e-mail addresses and phone numbers, cut to *limit*.
@@ -53,11 +74,18 @@ def redact(text: str, *, limit: int = 500) -> str:
         text: Any text, as of an exception.
         limit: Greatest length of the result, in characters. The default is 500.
     """
+    if text in _clean and len(text) <= limit:
+        return text
     window = text[: 4 * limit]
     if len(window) < len(text):  # what is cut in two may no longer look like a secret: drop the half
         window = window[: -len(re.split(r"\s", window)[-1]) or None] or MASK
-    for pattern, replacement in _PATTERNS:
-        window = pattern.sub(replacement, window)
+    if _HINT.search(window.lower()):
+        for pattern, replacement in _PATTERNS:
+            window = pattern.sub(replacement, window)
+    elif len(text) <= _CLEAN_LENGTH:
+        if len(_clean) >= _CLEAN_TEXTS:
+            _clean.clear()
+        _clean.add(text)
     return window if len(window) <= limit else window[: limit - 1] + "…"
 
 
@@ -87,6 +115,22 @@ def redact_mapping(mapping: Mapping[Any, Any], *, limit: int = LIMIT) -> dict[st
     return copy if isinstance(copy, dict) else {"value": copy}
 
 
+def redact_field(key: str, value: Any) -> Any:
+    """Return what may be shown of the *value* under *key*, as `redact_value` does; plain values cost little.
+
+    Args:
+        key: The name of a field.
+        value: Anything.
+    """
+    hidden = _hidden(key, value)
+    if hidden is not None:
+        return hidden
+    kind = type(value)
+    if kind is str and value in _clean:
+        return value
+    return value if kind is int or kind is float or kind is bool or value is None else redact_value(value)
+
+
 def _redact_all(text: str, room: int) -> str:
     """Redact a text that is a value by itself: of digits alone it is an id, not a phone number."""
     return redact(text, limit=room) if len(text) > 20 or not text.isdigit() else text
@@ -109,11 +153,6 @@ _TELLING_KEY = re.compile(
     r"|(^|_)(pwd|secrets?|jwt|otp|cvv|cvc|signature|sessionid|bearer)(_|$)|^(auth|dsn|session)$"
     r"|(^|_)(e_?mails?|phones?|telephone|mobile)$"
 )
-_INNOCENT = {
-    *("cache", "dedupe", "foreign", "idempotency", "message", "object"),
-    *("partition", "primary", "public", "registry", "routing", "sort"),
-}
-"""What may stand before ``key`` without making it one that opens something."""
 
 
 @lru_cache(4096)

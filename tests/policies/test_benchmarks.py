@@ -58,3 +58,18 @@ def test_policies(tmp_path: Path) -> None:
     assert 0 < figures["crowd_microseconds"]["p50"] <= figures["crowd_microseconds"]["p99"]
     assert 0 <= figures["growth_kib"]
     assert "goal for pipeline of six, async: 3.00 µs over the bare call" in text
+
+
+def test_observability(tmp_path: Path) -> None:
+    """A repeated failure and a log line are measured beside their peers."""
+    text, figures = run("observability.py", tmp_path)
+
+    assert {
+        (scenario, "sync", subject)
+        for scenario, subjects in {
+            "a repeated failure": ("raise and catch", "sentry.capture(), held back", "capture_exception()"),
+            "a log line": ("structlog, JSONRenderer", "configure(), redacted", "logging, json.dumps"),
+        }.items()
+        for subject in subjects
+    } <= measured(figures)
+    assert "goal for a failure that is held back: 2.00 µs" in text

@@ -1,6 +1,6 @@
 """What happens to calls that go through policies."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from resilient_agents.events.bus import Event
@@ -39,12 +39,14 @@ class RetryGaveUp(Event):
             ``"filter"``, ``"budget"``, ``"nested"`` (a retry further in has given up on it), ``"stop"`` or
             ``"inactive"``.
         failure: What went wrong at last.
+        exception: What was raised at last. Its text may hold input and secrets: do not log it.
     """
 
     target: str
     attempts: int
     reason: str
     failure: "Failure"
+    exception: Exception | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,23 +1,31 @@
-"""A log line for each event, with structlog.
+"""Log lines in JSON that no payload and no broken disk makes raise, and one for each event, with structlog.
 
-    from resilient_agents.integrations import structlog as events_to_log
+    from resilient_agents.integrations import structlog as logs
 
-    events_to_log.install()
+    logs.configure("chat-service")
+    logs.install()
 
-A line has flat keys that stay the same: the event's name, its attributes, and of a failure its code, category
-and detail. Nothing of an exception's own text is logged.
+`configure` decides how lines of structlog and of the standard library's `logging` are written, `install`
+writes one for each event. A line of an event has flat keys that stay the same: the event's name, its
+attributes, and of a failure its code, category and detail; nothing of an exception's own text.
 """
 
+import logging
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import structlog
 
 from resilient_agents import events
 from resilient_agents.errors import Failure
 from resilient_agents.events import Event
+from resilient_agents.integrations import _loggers
+from resilient_agents.integrations._log_lines import Lines
+from resilient_agents.integrations._loggers import LEVELS
 
 _LEVELS: dict[type[Event], str] = {
     events.BreakerOpened: "error",
@@ -85,7 +93,7 @@ def attributes(event: Event) -> dict[str, Any]:
         value = getattr(event, one.name)
         if isinstance(value, Failure):
             flat.update(code=value.code, category=str(value.category), detail=value.detail)
-        elif isinstance(value, BaseException):
+        elif one.name == "exception":
             continue  # its text may hold input and secrets
         elif one.name == "name":
             flat["policy_name"] = value  # structlog's own word for the logger is name
@@ -100,3 +108,110 @@ def _level(event: Event) -> str:
     if isinstance(event, events.PipelineReconfigured) and not event.accepted:
         return "error"
     return _LEVELS.get(type(event), "info")
+
+
+def configure(
+    service: str,
+    *,
+    level: str = "info",
+    stream: TextIO | None = None,
+    file: str | Path | None = None,
+    json: bool | None = None,
+) -> Callable[[], None]:
+    """Write what structlog and `logging` log as lines of JSON from now on, or for people at a terminal.
+
+    A line has ``timestamp, level, service, logger, message, event``, then ``requestId, jobId, jobName, orgId,
+    agentId`` where `correlation` or the context variables of structlog know them, then what the caller gave.
+    Secrets are masked as by `redaction.redact_value`. Nothing that is logged raises, and neither does a full
+    disk, a closed stream or a broken pipe: lines that could not be written are counted, see `lost_lines`, and
+    a line tells of them when writing works again. Of `logging`, handlers of the root logger that write to a
+    stream give way.
+
+    Args:
+        service: The name of the service.
+        level: The least level that is written: ``"debug"``, ``"info"``, ``"warning"``, ``"error"`` or
+            ``"critical"``. The default is ``"info"``.
+        stream: Where to write. The default is the standard output.
+        file: The path of a file to append to instead. It is created for its owner alone (0600).
+        json: Whether lines are JSON. The default is that they are, except on a terminal.
+
+    Returns:
+        A function that puts back what was before.
+
+    Raises:
+        TypeError: *service* is not a text.
+        ValueError: *level* is unknown, *service* is empty, or *stream* and *file* are both given.
+        OSError: The file cannot be opened.
+    """
+    if not isinstance(service, str):
+        raise TypeError(f"configure() takes the name of the service, not {type(service).__name__}")
+    if not service:
+        raise ValueError("configure() takes the name of the service, and it is empty")
+    if level not in LEVELS:
+        raise ValueError(f"level is one of {', '.join(LEVELS)}, not {level!r}")
+    if stream is not None and file is not None:
+        raise ValueError("configure() writes to a stream or to a file, not to both")
+    target = Path(file) if file is not None else stream or sys.stdout
+    if json is None:
+        json = isinstance(target, Path) or not _is_terminal(target)
+    return _put_in_force(Lines(service, target, None if json else _console(target)), LEVELS[level])
+
+
+def lost_lines() -> int:
+    """Return how many lines could not be written since `configure`; none where it was not called."""
+    return 0 if _loggers.lines is None else _loggers.lines.writer.lost
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except Exception:
+        return False
+
+
+def _console(target: TextIO | Path) -> Callable[[dict[str, Any]], str]:
+    """Return how a line for people is made; its values are plain and hold no secrets already."""
+    colours = not isinstance(target, Path) and _is_terminal(target)
+    renderer = structlog.dev.ConsoleRenderer(colors=colours)
+
+    def show(fields: dict[str, Any]) -> str:
+        if fields["message"] == fields["event"]:
+            del fields["message"]
+        return str(renderer(None, "", fields))
+
+    return show
+
+
+def _put_in_force(lines: Lines, least: int) -> Callable[[], None]:
+    config = structlog.get_config() if structlog.is_configured() else None
+    before = (_loggers.lines, _loggers.least)
+    root, handler = logging.getLogger(), _loggers.Handler(lines)
+    root_level = root.level
+    replaced = [one for one in root.handlers if type(one) in (logging.StreamHandler, _loggers.Handler)]
+    for one in replaced:
+        root.removeHandler(one)
+    root.addHandler(handler)
+    root.setLevel(least)
+    _loggers.lines, _loggers.least = lines, least
+    structlog.configure(
+        processors=_loggers.PROCESSORS,
+        wrapper_class=_loggers.Logger,
+        context_class=dict,
+        logger_factory=_loggers.Named,
+        cache_logger_on_first_use=True,
+    )
+
+    def put_back() -> None:
+        if _loggers.lines is not lines:
+            return
+        _loggers.lines, _loggers.least = before
+        root.removeHandler(handler)
+        for one in replaced:
+            root.addHandler(one)
+        root.setLevel(root_level)
+        structlog.reset_defaults()
+        if config is not None:
+            structlog.configure(**config)
+        lines.writer.close()
+
+    return put_back

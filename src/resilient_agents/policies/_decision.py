@@ -234,7 +234,12 @@ class Course:
     def _give_up(self, exc: Exception, reason: str, failure: Failure) -> None:
         """Say why, and leave it in the exception: for the reader of its traceback, and for outer retries."""
         events.emit(
-            events.RetryGaveUp, target=self._target, attempts=self.attempt, reason=reason, failure=failure
+            events.RetryGaveUp,
+            target=self._target,
+            attempts=self.attempt,
+            reason=reason,
+            failure=failure,
+            exception=exc,
         )
         with suppress(Exception):  # an exception of somebody else's may take neither notes nor attributes
             if reason in _EXHAUSTED:
