@@ -7,7 +7,6 @@ import sys
 import threading
 from types import FrameType
 from typing import Any, Protocol
-from weakref import WeakSet
 
 
 class Log(Protocol):
@@ -35,7 +34,8 @@ class Log(Protocol):
         """Begin empty."""
 
 
-_logs: "WeakSet[Log]" = WeakSet()
+_logs: set[Log] = set()
+"""They are held, or one that its maker has let go of would take what it holds with it."""
 _before: Any = signal.SIG_DFL
 
 
