@@ -44,10 +44,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=6,
         help="how often a crash test kills its process. The default is %(default)s.",
     )
+    parser.addoption(
+        "--outage",
+        type=float,
+        default=1.5,
+        help="for how many seconds a server is away under load. The default is %(default)s.",
+    )
 
 
 REAL_FOLDERS = {"cli", "crash", "fake_kommo"}
 REAL_FILES = {
+    *("test_activity_losses", "test_activity_outages", "test_activity_files"),
     *("test_crm_transport", "test_kommo_client", "test_kommo_outages"),
     *("test_delivery", "test_life", "test_protect", "test_queue", "test_replayer"),
     *("test_redis", "test_redis_state", "test_storage_faults", "test_writer"),

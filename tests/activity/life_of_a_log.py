@@ -1,8 +1,8 @@
 """One life of a process that records, and ends in one of many ways.
 
-Usage: ``python life_of_a_log.py FOLDER SINK END COUNT``. The numbers that a sink has taken are lines of the file
-``taken``; every tenth entry is critical, and its number is a line of the file ``durable`` once `record` has
-returned. A sink that is ``down`` works as soon as there is a file ``up``.
+Usage: ``python life_of_a_log.py FOLDER SINK END COUNT``. The numbers that a sink has taken are lines of the
+file ``taken``; one entry in a hundred is critical, and its number is a line of the file ``durable`` once
+`record` has returned. A sink that is ``down`` works as soon as there is a file ``up``.
 """
 
 import os

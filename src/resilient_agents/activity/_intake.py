@@ -130,7 +130,8 @@ class Intake:
         self.wake()
         if not urgent.latch.acquire(timeout=patience):
             raise StorageBusy(
-                f"the activity log's disk did not answer within {patience:g} s; the entry may be stored or not"
+                f"the activity log's disk did not answer within {patience:g} s; "
+                "the entry may be stored or not"
             )
         if urgent.error is not None:
             raise urgent.error
@@ -152,7 +153,9 @@ class Intake:
 
     def crowded(self) -> bool:
         """Tell whether there is not much room left."""
-        return 2 * self.waiting() > self._max_entries or 2 * (self._bytes_in - self.bytes_out) > self._max_bytes
+        return (
+            2 * self.waiting() > self._max_entries or 2 * (self._bytes_in - self.bytes_out) > self._max_bytes
+        )
 
     def _drop(self, reason: Reason, count: int = 1) -> bool:
         with self._lock:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -34,14 +34,14 @@ _PATIENCE = {
     "tcp_user_timeout": 20_000,
     "application_name": "resilient-agents activity",
 }
-"""A server that has vanished is noticed (libpq's parameters, postgresql.org/docs/current/libpq-connect.html)."""
+"""A server that has vanished is noticed (postgresql.org/docs/current/libpq-connect.html)."""
 
 
 class PostgresSink:
     """Writes entries to the table ``activity_logs`` of a PostgreSQL database.
 
-    The table is made by ``resilient-agents migrate``. A batch is copied to a temporary table and inserted from
-    there, in one transaction; what is there already stays as it is.
+    The table is made by ``resilient-agents migrate``. A batch is copied to a temporary table and inserted
+    from there, in one transaction; what is there already stays as it is.
 
     Args:
         url: The address, as in ``postgresql://user@host/database``; or libpq's ``key=value`` pairs.
@@ -71,7 +71,7 @@ class PostgresSink:
             cursor.execute(_STAGE)
             with cursor.copy(_COPY) as copy:
                 for entry in batch:
-                    copy.write_row((*entry[:-1], datetime.fromtimestamp(entry.created_at, timezone.utc)))
+                    copy.write_row((*entry[:-1], datetime.fromtimestamp(entry.created_at, UTC)))
             cursor.execute(_INSERT)
 
     def prune(self, *, max_age: float | None, max_rows: int | None, limit: int) -> int:
