@@ -44,10 +44,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=6,
         help="how often a crash test kills its process. The default is %(default)s.",
     )
+    parser.addoption(
+        "--outage",
+        type=float,
+        default=1.5,
+        help="for how many seconds a server is away under load. The default is %(default)s.",
+    )
 
 
 REAL_FOLDERS = {"cli", "crash", "fake_kommo", "migrations"}
 REAL_FILES = {
+    "test_activity_files",
+    "test_activity_losses",
+    "test_activity_outages",
     "test_benchmarks",
     "test_cache_processes",
     "test_celery_worker",

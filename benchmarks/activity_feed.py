@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from resilient_agents.activity.entry import TICKS, Activity, uuid7
@@ -28,8 +29,8 @@ class Log(Feed):
     """The reading half of a log."""
 
     def __init__(self, sink: SQLiteSink) -> None:
-        self._sinks = {"sqlite": sink}
-        self.latest: deque[Activity] = deque()
+        latest: deque[Activity] = deque()
+        self._memory = SimpleNamespace(sinks={"sqlite": sink}, latest=latest)
 
 
 def fill(sink: SQLiteSink, rows: int) -> None:

@@ -1,6 +1,7 @@
 """A log that can be read from, and entries for it."""
 
 from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 from resilient_agents._clock import clock
@@ -12,8 +13,8 @@ class Log(Feed):
     """The reading half of a log, on one sink."""
 
     def __init__(self, sink: Any) -> None:
-        self._sinks = {"sink": sink}
         self.latest: deque[Activity] = deque(maxlen=1000)
+        self._memory = SimpleNamespace(sinks={"sink": sink}, latest=self.latest)
 
 
 def entry(number: int, organization: str = "org-1", *, at: float | None = None, **fields: Any) -> Activity:

@@ -7,15 +7,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resilient_agents import events
 from resilient_agents._clock import clock
-from resilient_agents.activity._intake import Reason
 from resilient_agents.activity._lane import MOST_IN_MEMORY, Flight, Lane
 from resilient_agents.activity._spill import Spill
 from resilient_agents.activity.entry import Activity
 from resilient_agents.errors import Category, Failure, StorageBusy, classify
+
+if TYPE_CHECKING:
+    from resilient_agents.activity._intake import Reason
 
 ADOPTION_PAUSE = 30.0
 """Time in seconds between two looks for what dead processes left."""
@@ -38,8 +40,7 @@ class Delivery:
         spill: Where entries wait on disk.
         call: Performs a function on the worker's thread, at its next turn.
         overdue: Time in seconds after which a sink that has not answered counts as down.
-        max_age: Time in seconds that entries are kept, or *None*.
-        max_rows: How many entries a sink keeps, or *None*.
+        keep: Time in seconds that entries are kept, and how many a sink keeps; each may be *None*.
 
     Attributes:
         dropped: How many entries were dropped here, by reason.
@@ -53,16 +54,15 @@ class Delivery:
         call: Callable[[Callable[[], object]], object],
         *,
         overdue: float,
-        max_age: float | None,
-        max_rows: int | None,
+        keep: tuple[float | None, int | None],
     ) -> None:
         self.lanes = lanes
         self._names = [lane.name for lane in lanes]
         self._spill = spill
         self._call = call
         self._overdue = overdue
-        self._keep = {"max_age": max_age, "max_rows": max_rows, "limit": PRUNED_AT_ONCE}
-        self._prunes = max_age is not None or max_rows is not None
+        self._keep = keep
+        self._prunes = keep != (None, None)
         self.dropped: Counter[Reason] = Counter()
         self.news: list[tuple[type[events.Event], dict[str, Any]]] = []
         self._spill_retry_at = -inf
@@ -72,7 +72,7 @@ class Delivery:
     @property
     def settled(self) -> bool:
         """Whether everything has arrived."""
-        return not any(lane.backlog for lane in self.lanes)
+        return not self._orphans and not any(lane.backlog for lane in self.lanes)
 
     @property
     def hungry(self) -> bool:
@@ -80,11 +80,8 @@ class Delivery:
         return any(not lane.up or len(lane.waiting) < MOST_IN_MEMORY for lane in self.lanes)
 
     def hopeless(self, until: float) -> bool:
-        """Tell whether nothing more will arrive before a time."""
-        return not any(
-            lane.backlog and (lane.retry_at < until or (lane.flight is not None and lane.up))
-            for lane in self.lanes
-        )
+        """Tell whether nothing more will arrive before a time: the sinks that lack something are down."""
+        return not any(lane.backlog and (lane.up or lane.retry_at < until) for lane in self.lanes)
 
     def offer(self, entries: Sequence[Activity]) -> None:
         """Let every sink have *entries*."""
@@ -187,7 +184,8 @@ class Delivery:
 
     def _prune(self, lane: Lane) -> None:
         """Let the sink delete old entries; go on soon if there were many."""
-        if lane.sink.prune(**self._keep) >= PRUNED_AT_ONCE:
+        max_age, max_rows = self._keep
+        if lane.sink.prune(max_age=max_age, max_rows=max_rows, limit=PRUNED_AT_ONCE) >= PRUNED_AT_ONCE:
             lane.pruned_at = -inf
 
     def _settle(self, lane: Lane, flight: Flight, exc: Exception | None) -> None:

@@ -7,11 +7,10 @@ import sys
 import threading
 from types import FrameType
 from typing import Any, Protocol
-from weakref import WeakSet
 
 
-class Log(Protocol):
-    """A log that lives as long as its process."""
+class Engine(Protocol):
+    """A log's engine, which lives as long as its process."""
 
     def close(self) -> object:
         """Deliver what there is, put the rest on disk, and end."""
@@ -35,17 +34,18 @@ class Log(Protocol):
         """Begin empty."""
 
 
-_logs: "WeakSet[Log]" = WeakSet()
+_logs: set[Engine] = set()
+"""They are held, or one that its maker has let go of would take what it holds with it."""
 _before: Any = signal.SIG_DFL
 
 
-def register(log: Log) -> None:
+def register(log: Engine) -> None:
     """See to it that *log* loses nothing when the process ends."""
     _logs.add(log)
     _watch_sigterm()
 
 
-def forget(log: Log) -> None:
+def forget(log: Engine) -> None:
     """Leave *log* alone: it is closed."""
     _logs.discard(log)
 
@@ -85,10 +85,10 @@ def _at_exit() -> None:
         log.close()
 
 
-def end_with_process(log: Log) -> None:
+def end_with_process(log: Engine) -> None:
     """Close *log* also at the end of a child of multiprocessing, which skips `atexit`."""
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
+    process, util = map(sys.modules.get, ("multiprocessing.process", "multiprocessing.util"))
+    if process is not None and util is not None and process.parent_process() is not None:
         util.Finalize(None, log.close, exitpriority=10)
 
 

@@ -130,7 +130,8 @@ class Intake:
         self.wake()
         if not urgent.latch.acquire(timeout=patience):
             raise StorageBusy(
-                f"the activity log's disk did not answer within {patience:g} s; the entry may be stored or not"
+                f"the activity log's disk did not answer within {patience:g} s; "
+                "the entry may be stored or not"
             )
         if urgent.error is not None:
             raise urgent.error

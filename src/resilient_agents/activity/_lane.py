@@ -14,7 +14,7 @@ from resilient_agents.activity.entry import Activity
 FIRST_PAUSE = 0.5
 """Time in seconds before a sink that failed is tried again; it doubles with each further failure."""
 
-LONGEST_PAUSE = 30.0
+LONGEST_PAUSE = 10.0
 
 MOST_IN_MEMORY = 10_000
 """How many entries wait in memory for a sink that works; more go to disk."""
@@ -57,6 +57,11 @@ class Courier:
         if self._thread is not None:
             self._inbox.put(None)
 
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, or so many seconds have passed."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+
     def _work(self) -> None:
         self._staff.add(threading.get_ident())
         while (errand := self._inbox.get()) is not None:
@@ -85,6 +90,9 @@ class Hand(Protocol):
 
     def stop(self) -> None:
         """End."""
+
+    def join(self, timeout: float) -> None:
+        """Wait for the end."""
 
 
 class Flight:
@@ -155,7 +163,7 @@ class Lane:
         return news
 
     def failed(self, now: float) -> bool:
-        """Note that the sink took no batch, and tell whether it is news. The pauses double, and are jittered."""
+        """Note that the sink took no batch, and tell whether it is news. The pauses double, with jitter."""
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures)
         self._failures = min(self._failures + 1, 32)
         self.retry_at = now + pause * (1 + random.random()) / 2  # noqa: S311 - a wait is no secret

@@ -3,7 +3,9 @@
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from queue import Empty
 from typing import Any
 
@@ -23,6 +25,9 @@ INTERVAL = 0.05
 REPORT_PAUSE = 10.0
 """Time in seconds between two reports of what was dropped."""
 
+END_WAIT = 2.0
+"""Time in seconds that a thread is waited for that has nothing more to do."""
+
 REST_WAIT = 1.0
 """Time in seconds that a fork waits for what is under way."""
 
@@ -30,10 +35,11 @@ REST_WAIT = 1.0
 class Flush:
     """Somebody waits until everything has arrived."""
 
-    __slots__ = ("arrived", "deadline", "latch", "ready")
+    __slots__ = ("arrived", "deadline", "latch", "patient", "ready")
 
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, *, patient: bool) -> None:
         self.deadline = deadline
+        self.patient = patient
         self.arrived = False
         self.ready = False
         self.latch = threading.Lock()
@@ -43,17 +49,26 @@ class Flush:
 class Worker:
     """Everything that happens behind `ActivityLog.record`.
 
-    It is one actor: only its thread touches the lanes and the disk, so there are no locks. `step` does all that
-    is due, and never waits.
+    It is one actor: only its thread touches the lanes and the disk, so there are no locks. `step` does all
+    that is due, and never waits.
 
     Args:
         intake: What callers have recorded.
         delivery: The way to the sinks.
         clerk: Who makes activities of snapshots.
         latest: The last activities of this process, for the live feed.
+        on_start: Called when the thread is started.
     """
 
-    def __init__(self, intake: Intake, delivery: Delivery, clerk: Clerk, latest: "deque[Activity]") -> None:
+    def __init__(
+        self,
+        intake: Intake,
+        delivery: Delivery,
+        clerk: Clerk,
+        latest: "deque[Activity]",
+        on_start: Callable[[], object],
+    ) -> None:
+        self._on_start = on_start
         self._intake = intake
         self.delivery = delivery
         self._clerk = clerk
@@ -69,37 +84,44 @@ class Worker:
 
     def start(self) -> None:
         """Start the thread where there is none. Never raises."""
-        if self._thread is not None or not self._starting.acquire(blocking=False):
+        if self._thread is not None or self._stopped or not self._starting.acquire(blocking=False):
             return
         try:
-            if self._thread is None and not self._stopped:
+            if not self.running:
                 for lane in self.delivery.lanes:
                     lane.courier.start()
                 thread = threading.Thread(target=self._work, name="activity-log", daemon=True)
                 thread.start()
                 self._thread = thread
+                self._on_start()
         except RuntimeError:  # the interpreter ends: close() does the rest
             pass
         finally:
             self._starting.release()
 
-    def flush(self, timeout: float) -> bool:
+    @property
+    def running(self) -> bool:
+        """Whether there is a thread."""
+        return self._thread is not None
+
+    def flush(self, timeout: float, *, patient: bool = True) -> bool:
         """Wait until everything has arrived; what has not by then is on disk.
 
         Args:
             timeout: Time in seconds.
+            patient: Whether to wait for a sink that is down. The default is *True*.
 
         Returns:
             Whether everything has arrived; never where a sink itself asks.
         """
         if threading.get_ident() in self._intake.staff:
             return False
-        flush = Flush(time.monotonic() + timeout)
+        flush = Flush(time.monotonic() + timeout, patient=patient)
         self._intake.wake(lambda: self._flushes.append(flush))
         if self._thread is None:
             self._work_until(flush)
         else:
-            flush.latch.acquire(timeout=timeout + 2.0)
+            flush.latch.acquire(timeout=timeout + END_WAIT)
         return flush.arrived
 
     def stop(self) -> None:
@@ -113,7 +135,9 @@ class Worker:
         if thread is None:
             self._work()
         elif thread is not threading.current_thread():
-            thread.join(2.0)
+            thread.join(END_WAIT)
+        for lane in self.delivery.lanes:
+            lane.courier.join(END_WAIT if lane.flight is None else 0.0)
 
     def rest(self) -> None:
         """Let go of files for the length of a fork, if that is possible soon."""
@@ -253,7 +277,7 @@ class Worker:
         open_still = []
         for flush in self._flushes:
             late = now >= flush.deadline
-            hopeless = empty and self.delivery.hopeless(flush.deadline)
+            hopeless = empty and self.delivery.hopeless(flush.deadline if flush.patient else -inf)
             if not (arrived or late or hopeless):
                 open_still.append(flush)
                 continue

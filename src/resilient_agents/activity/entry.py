@@ -114,8 +114,8 @@ class Clerk:
                 labels[action],
                 labels[status],
                 duration if type(duration) is float else _number(duration),
-                get("request_id"),
-                get("job_id"),
+                labels[get("request_id")],
+                labels[get("job_id")],
                 code,
                 category,
                 self._as_json(metadata) if metadata else "{}",
@@ -130,7 +130,8 @@ class Clerk:
             except ValueError:  # NaN
                 return encode(metadata)
         told = redact_value(metadata)
-        return encode(told if isinstance(told, dict) else {"value": told})
+        text = encode(told if isinstance(told, dict) else {"value": told})
+        return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
     def _harmless(self, metadata: dict[Any, Any], levels: int) -> bool:
         """Tell whether redaction would change nothing, where that is quickly seen."""
@@ -162,6 +163,9 @@ _fast = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
 
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+"""A character that PostgreSQL does not take, as JSON writes it."""
+
 MOST_LEVELS = 4
 """How deep the quick look goes."""
 
@@ -173,8 +177,11 @@ class _Labels(dict[Any, Any]):
         if value is None:
             return None
         text = _as_text(value)
-        letters = (letter if letter.isprintable() else "�" for letter in text[:LONGEST_LABEL])
-        label = redact("".join(letters), limit=LONGEST_LABEL) if "://" in text else "".join(letters)
+        label: str = text[:LONGEST_LABEL]
+        if not label.isprintable():
+            label = "".join(letter if letter.isprintable() else "�" for letter in label)
+        if "://" in label:
+            label = redact(label, limit=LONGEST_LABEL)
         if type(value) is str:
             _remember(self, value, label)
         return label

@@ -6,13 +6,14 @@ who has asked for what came since sees it all the same.
 
 import base64
 import binascii
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from resilient_agents.activity.entry import Activity
-from resilient_agents.errors import CircuitOpen, ConfigurationError, ValidationFailed, classify
+from resilient_agents.errors import ConfigurationError, ValidationFailed, classify
 from resilient_agents.policies import CircuitBreaker
 
 if TYPE_CHECKING:
@@ -132,12 +133,24 @@ class Page:
         return len(self.entries)
 
 
+class Remembering(Protocol):
+    """What the feed asks of what is behind a log.
+
+    Attributes:
+        sinks: The sinks, by name.
+        latest: The last entries of this process.
+    """
+
+    sinks: "dict[str, Any]"
+    latest: "deque[Activity]"
+
+
 class Feed:
     """The reading half of an `ActivityLog`."""
 
-    latest: "deque[Activity]"
-    _sinks: dict[str, Any]
+    _memory: Remembering
     _reader: Reader | None = None
+    _process = 0
 
     def recent(
         self,
@@ -172,17 +185,13 @@ class Feed:
         query = query_for(
             organization_id, after=after, before=before, limit=limit, agent_id=agent_id, actions=actions
         )
-        if self._reader is None:
-            self._reader = reader_of(self._sinks.values())
-            self._breaker = CircuitBreaker(minimum_calls=1, window=1, open_for=5.0, name="activity.feed")
+        reader = self._own_reader()
         try:
-            found = self._breaker(self._reader.read)(query)
-        except CircuitOpen:
-            return _from_memory(query, list(self.latest))
+            found = self._breaker(reader.read)(query)
         except Exception as exc:
             if not _down(exc):
                 raise
-            return _from_memory(query, list(self.latest))
+            return _from_memory(query, list(self._memory.latest))
         return _page(query, found)
 
     async def arecent(
@@ -201,14 +210,19 @@ class Feed:
         read = partial(self.recent, after=after, before=before, limit=limit)
         return await asyncio.to_thread(read, organization_id, agent_id=agent_id, actions=actions)
 
+    def _own_reader(self) -> Reader:
+        """Return what reads in this process; a forked child must not use its parent's connections."""
+        if self._reader is None:
+            self._reader = reader_of(self._memory.sinks.values())
+            self._breaker = CircuitBreaker(minimum_calls=1, window=1, open_for=5.0, name="activity.feed")
+        elif self._process != os.getpid():
+            self._reader.renew()
+        self._process = os.getpid()
+        return self._reader
+
     def _close_feed(self) -> None:
         if self._reader is not None:
             self._reader.close()
-
-    def _renew_feed(self) -> None:
-        """Begin anew in a forked child, which must not use its parent's connections."""
-        if self._reader is not None:
-            self._reader.renew()
 
 
 def reader_of(sinks: Any) -> Reader:

@@ -16,8 +16,8 @@ class JSONLinesSink:
     """Appends each entry to a file as one line of JSON.
 
     The file is made, readable by its owner only, where there is none. It may be moved away at any time, as
-    logrotate does: the next batch makes a new one. After a crash a batch may be there twice; *source* and *id*
-    tell.
+    logrotate does: the next batch makes a new one. After a crash a batch may be there twice; *source* and
+    *id* tell.
 
     Args:
         path: The file.
@@ -64,7 +64,7 @@ def _line(entry: Activity) -> str:
 
 
 class StructlogSink:
-    """Writes each entry with structlog: the action is the event, at the level *info*, or *warning* for a failure.
+    """Writes each entry with structlog: the action is the event, and a failure a *warning*.
 
     Args:
         logger: Name of the logger. The default is ``"activity"``.

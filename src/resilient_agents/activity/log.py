@@ -1,80 +1,43 @@
 """`ActivityLog`: what the agents did, on record, at the price of a microsecond."""
 
 import socket
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
-from resilient_agents.activity import _exit
-from resilient_agents.activity._delivery import Delivery
+from resilient_agents.activity._engine import Engine
 from resilient_agents.activity._intake import Intake
-from resilient_agents.activity._lane import Courier, Lane
 from resilient_agents.activity._spill import Spill
-from resilient_agents.activity._worker import Worker
-from resilient_agents.activity.entry import Activity, Clerk, snapshot
+from resilient_agents.activity.entry import Activity, snapshot
 from resilient_agents.activity.feed import Feed
 from resilient_agents.activity.sinks import Sink, sink_for
+from resilient_agents.activity.stats import ActivityStats
 from resilient_agents.activity.tracking import Options, Tracked
 from resilient_agents.errors import Failure, StorageFailure, classify
-from resilient_agents.policies._parameters import number, patience, text, whole
+from resilient_agents.policies._parameters import number, text, whole
+from resilient_agents.policies._parameters import patience as _patience
 
 Target: TypeAlias = str | Sink | Callable[[list[Activity]], object]
 """Where entries go: an address, a sink, or a function that takes a batch."""
-
-LATEST = 1000
-"""How many entries of this process are kept in memory for the live feed."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SinkStats:
-    """What was known of a sink at one moment.
-
-    Attributes:
-        up: Whether it took the last batch.
-        written: How many entries it has taken from this process.
-        backlog: How many have not arrived; *on_disk* of them wait on disk.
-        on_disk: How many wait on disk.
-    """
-
-    up: bool
-    written: int
-    backlog: int
-    on_disk: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ActivityStats:
-    """What was known of a log at one moment.
-
-    Attributes:
-        queued: How many entries wait to be prepared.
-        dropped: How many were dropped, by reason.
-        sinks: The sinks, by name.
-    """
-
-    queued: int
-    dropped: Mapping[str, int]
-    sinks: Mapping[str, SinkStats]
 
 
 class ActivityLog(Feed):
     """What the agents did, on record: never slow, never in the way, and not lost when a sink is down.
 
-    `record` copies what it is told and returns, in about a microsecond; it is the same function for threads and
-    event loops. A thread of the log's own takes out secrets and hands batches to the sinks. What a sink does
-    not take waits on the local disk, and so does what is left when the process ends. One object a process::
+    `record` copies what it is told and returns, in about a microsecond; it is the same function for threads
+    and event loops. A thread of the log's own takes out secrets and hands batches to the sinks. What a sink
+    does not take waits on the local disk, and so does what is left when the process ends. One object a
+    process::
 
         activity = ActivityLog("sqlite:///activity.db")
         activity.record("deal.updated", organization_id="1", agent_id="42", metadata={"stage": "won"})
 
     Args:
         *sinks: Where entries go: ``"sqlite:///activity.db"``, ``"postgresql://…"``, ``"redis://…"``,
-            ``"jsonl:activity.jsonl"``, ``"structlog:"``, a sink, or a function that takes a list of `Activity`.
-            Several at once are independent of each other: one that is dead or slow holds up none.
+            ``"jsonl:activity.jsonl"``, ``"structlog:"``, a sink, or a function that takes a list of
+            `Activity`. Several at once are independent of each other: one that is dead or slow holds up none.
         spill: Folder for what cannot be delivered now. It must be on a local disk. The default is
             ``"activity-spill"`` in the working directory.
         source: What this process is called in the entries. The default is the name of the machine.
@@ -114,38 +77,22 @@ class ActivityLog(Feed):
     ) -> None:
         if not sinks:
             raise TypeError("an activity log needs a sink, as in ActivityLog('sqlite:///activity.db')")
-        self._source = text("source", socket.gethostname() if source is None else source)
-        self._exit_timeout = _seconds("exit_timeout", exit_timeout, zero=True)
+        self._engine = Engine(
+            [sink_for(target) for target in sinks],
+            spill=Spill(Path(spill).absolute(), max_bytes=whole("max_spill_bytes", max_spill_bytes, "bytes")),
+            intake=Intake(
+                max_entries=whole("max_entries", max_entries, "entries"),
+                max_bytes=whole("max_bytes", max_bytes, "bytes"),
+                max_entry_bytes=whole("max_entry_bytes", max_entry_bytes, "bytes"),
+            ),
+            source=text("source", socket.gethostname() if source is None else source),
+            overdue=_seconds("overdue", overdue),
+            keep=(_patience("max_age", max_age), _optional_whole("max_rows", max_rows)),
+            exit_timeout=_seconds("exit_timeout", exit_timeout, zero=True),
+        )
+        self._memory = self._engine
         self._patience = _seconds("patience", patience)
-        self._options = {
-            "overdue": _seconds("overdue", overdue),
-            "max_age": _optional("max_age", max_age),
-            "max_rows": None if max_rows is None else whole("max_rows", max_rows, "entries"),
-        }
-        self._intake = Intake(
-            max_entries=whole("max_entries", max_entries, "entries"),
-            max_bytes=whole("max_bytes", max_bytes, "bytes"),
-            max_entry_bytes=whole("max_entry_bytes", max_entry_bytes, "bytes"),
-        )
-        self._spill = Spill(
-            Path(spill).absolute(), max_bytes=whole("max_spill_bytes", max_spill_bytes, "bytes")
-        )
-        self._sinks = _named([sink_for(target) for target in sinks])
-        self._begin()
-        _exit.register(self)
-        if self._spill.orphans():
-            self._intake.wake()
-
-    def _begin(self) -> None:
-        self.latest: deque[Activity] = deque(maxlen=LATEST)
-        intake = self._intake
-        lanes = [
-            Lane(name, sink, Courier(name, intake.staff), getattr(sink, "batch_size", 500))
-            for name, sink in self._sinks.items()
-        ]
-        delivery = Delivery(lanes, self._spill, intake.inbox.put, **self._options)
-        self._worker = Worker(intake, delivery, Clerk(self._source), self.latest)
-        self._closed = False
+        self._put = self._engine.intake.put
 
     def record(
         self,
@@ -195,13 +142,13 @@ class ActivityLog(Feed):
         copy = snapshot((action, organization_id, agent_id, status, duration_ms, code, category, metadata))
         if critical or on_failure != "open":
             return self._record_durably(copy, on_failure)
-        return self._intake.put(copy, low=priority == "low")
+        return self._put(copy, low=priority == "low")
 
     def _record_durably(self, copy: bytes, on_failure: str) -> bool:
         if on_failure not in ("open", "closed"):
             raise ValueError(f"on_failure must be 'open' or 'closed', not {on_failure!r}")
         try:
-            self._intake.put_durably(copy, patience=self._patience)
+            self._engine.intake.put_durably(copy, patience=self._patience)
         except StorageFailure:
             if on_failure == "closed":
                 raise
@@ -237,8 +184,8 @@ class ActivityLog(Feed):
             critical: As in `record`.
             priority: As in `record`.
             on_failure: As in `record`. With ``"closed"`` there is a second entry, with the status
-                ``"started"``, which is on disk before the action begins; where it cannot be, the action does not
-                begin.
+                ``"started"``, which is on disk before the action begins; where it cannot be, the action does
+                not begin.
         """
         options: Options = {
             "organization_id": organization_id,
@@ -251,16 +198,7 @@ class ActivityLog(Feed):
 
     def stats(self) -> ActivityStats:
         """Return what is known now."""
-        return ActivityStats(
-            queued=self._intake.waiting(),
-            dropped=dict(self._worker.dropped()),
-            sinks={
-                lane.name: SinkStats(
-                    up=lane.up, written=lane.written, backlog=lane.backlog, on_disk=lane.on_disk
-                )
-                for lane in self._worker.delivery.lanes
-            },
-        )
+        return self._engine.stats()
 
     def flush(self, timeout: float = 2.0) -> bool:
         """Wait until the sinks have taken everything; what they have not taken by then is on disk.
@@ -271,16 +209,12 @@ class ActivityLog(Feed):
         Returns:
             Whether the sinks have taken everything.
         """
-        return self._worker.flush(timeout)
+        return self._engine.worker.flush(timeout)
 
     def close(self) -> None:
         """Deliver what there is, put the rest on disk, and end. Happens by itself when the process ends."""
-        if not self._closed:
-            self._closed = True
-            self.hold()
-            self._worker.stop()
-            self._close_feed()
-            _exit.forget(self)
+        self._engine.close()
+        self._close_feed()
 
     def __enter__(self) -> Self:
         return self
@@ -289,38 +223,6 @@ class ActivityLog(Feed):
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def secure(self) -> None:
-        """Put on disk what the sinks have not taken, at once."""
-        self._worker.flush(0.0)
-
-    def hold(self) -> None:
-        """Take nothing any more; deliver what there is, and put the rest on disk."""
-        self._intake.close()
-        self._worker.flush(self._exit_timeout)
-
-    def reopen(self) -> None:
-        """Take entries again, after `hold`."""
-        self._intake.closed = False
-
-    def before_fork(self) -> None:
-        """Let go of files: a child must not inherit SQLite's idea of its locks."""
-        self._worker.rest()
-
-    def after_fork_in_parent(self) -> None:
-        """Go on after a fork."""
-        self._worker.go_on()
-
-    def after_fork_in_child(self) -> None:
-        """Begin empty: what the parent has recorded, the parent delivers."""
-        self._intake.renew()
-        self._spill.renew()
-        self._renew_feed()
-        for sink in self._sinks.values():
-            renew = getattr(sink, "after_fork_in_child", None)
-            if renew is not None:
-                renew()
-        self._begin()
 
 
 def _told(error: BaseException | Failure, status: str) -> tuple[str, str | None, str | None]:
@@ -332,20 +234,10 @@ def _told(error: BaseException | Failure, status: str) -> tuple[str, str | None,
     return "error" if status == "ok" else status, error.code, str(error.category)
 
 
-def _named(sinks: Iterable[Any]) -> dict[str, Sink]:
-    """Return the sinks by name; the name of what waits on disk must be theirs alone."""
-    named: dict[str, Sink] = {}
-    for sink in sinks:
-        if sink.name in named:
-            raise ValueError(f"two sinks are called {sink.name!r}")
-        named[sink.name] = sink
-    return named
-
-
 def _seconds(parameter: str, value: Any, *, zero: bool = False) -> float:
-    seconds = patience(parameter, number(parameter, value, "a time in seconds"), zero=zero)
+    seconds = _patience(parameter, number(parameter, value, "a time in seconds"), zero=zero)
     return inf if seconds is None else seconds
 
 
-def _optional(parameter: str, value: Any) -> float | None:
-    return patience(parameter, value)
+def _optional_whole(parameter: str, value: Any) -> int | None:
+    return None if value is None else whole(parameter, value, "entries")

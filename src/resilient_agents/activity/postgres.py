@@ -35,14 +35,14 @@ _PATIENCE = {
     "tcp_user_timeout": 20_000,
     "application_name": "resilient-agents activity",
 }
-"""A server that has vanished is noticed (libpq's parameters, postgresql.org/docs/current/libpq-connect.html)."""
+"""A server that has vanished is noticed (postgresql.org/docs/current/libpq-connect.html)."""
 
 
 class PostgresSink:
     """Writes entries to the table ``activity_logs`` of a PostgreSQL database.
 
-    The table is made by ``resilient-agents migrate``. A batch is copied to a temporary table and inserted from
-    there, in one transaction; what is there already stays as it is.
+    The table is made by ``resilient-agents migrate``. A batch is copied to a temporary table and inserted
+    from there, in one transaction; what is there already stays as it is.
 
     Args:
         url: The address, as in ``postgresql://user@host/database``; or libpq's ``key=value`` pairs.

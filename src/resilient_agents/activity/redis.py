@@ -29,8 +29,8 @@ SEEN_FOR = 3600
 class RedisSink:
     """Adds entries to a Redis Stream (``XADD``), each once.
 
-    What has been taken is remembered for an hour, in a sorted set beside the stream: a batch of which we never
-    heard whether it arrived may be sent again.
+    What has been taken is remembered for an hour, in a sorted set beside the stream: a batch of which we
+    never heard whether it arrived may be sent again.
 
     Args:
         url: The address, as in ``redis://localhost/0``.

@@ -13,12 +13,12 @@ class Sink(Protocol):
     """Takes batches of entries, on a thread of its own, one batch at a time.
 
     It may have more: ``batch_size``, how many entries a batch has at most (500); ``close()``;
-    ``prune(max_age=, max_rows=, limit=)``, which deletes up to *limit* entries that are too old or too many and
-    returns how many; ``before_fork()``, ``after_fork_in_parent()`` and ``after_fork_in_child()``.
+    ``prune(max_age=, max_rows=, limit=)``, which deletes up to *limit* entries that are too old or too many
+    and returns how many; ``before_fork()``, ``after_fork_in_parent()`` and ``after_fork_in_child()``.
 
     Attributes:
-        name: What events and `ActivityLog.stats` call it. What waits on disk is found again by it, so it stays
-            the same from one start to the next. It holds no secret.
+        name: What events and `ActivityLog.stats` call it. What waits on disk is found again by it, so it
+            stays the same from one start to the next. It holds no secret.
     """
 
     name: str
@@ -36,7 +36,7 @@ class FunctionSink:
     """Hands batches to a function.
 
     Args:
-        function: It is called with a list of `Activity`, on a thread of its own. What it raises means that it took
+        function: It is called with a list of `Activity`, on a thread of its own. If it raises, it has taken
             none of them.
         name: What events and statistics call it. The default is its qualified name.
 
@@ -45,7 +45,7 @@ class FunctionSink:
     """
 
     def __init__(self, function: Callable[[list[Activity]], object], *, name: str | None = None) -> None:
-        if not callable(function) or is_awaited(function):
+        if not callable(function) or is_awaited(function):  # type: ignore[redundant-expr]
             raise TypeError(
                 f"a sink is an address, an object with write(), or a plain function, not {function!r}"
             )

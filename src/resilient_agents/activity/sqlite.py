@@ -117,7 +117,7 @@ class SQLiteSink:
             self._disconnect()
 
     def before_fork(self) -> None:
-        """Close the file: SQLite keeps its locks by process, and a child must not inherit its idea of them."""
+        """Close the file: SQLite keeps its locks by process, and a child must not inherit that."""
         if self._at_work.acquire(timeout=REST_WAIT):
             self._disconnect()
         else:
@@ -186,8 +186,8 @@ def _prepare(connection: sqlite3.Connection, name: str) -> None:
         if (application, version) != (APPLICATION_ID, SCHEMA_VERSION):
             if application == APPLICATION_ID:
                 raise StorageFailure(
-                    f"{name}: the file has schema version {version}, and this library knows {SCHEMA_VERSION}: "
-                    "upgrade resilient-agents"
+                    f"{name}: the file has schema version {version}, and this library knows "
+                    f"{SCHEMA_VERSION}: upgrade resilient-agents"
                 )
             if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise StorageFailure(f"{name}: the file belongs to another program: choose another path")

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypedDict, TypeVar, cast
 
 from resilient_agents._clock import clock
 from resilient_agents.policies._functions import must_be_awaited, refuse_class
@@ -22,8 +22,8 @@ class Options(TypedDict, total=False):
     organization_id: str | None
     agent_id: str | None
     critical: bool
-    priority: str
-    on_failure: str
+    priority: Literal["normal", "low"]
+    on_failure: Literal["open", "closed"]
 
 
 class Tracked:
