@@ -14,9 +14,19 @@ subscriber and never reaches the code that emitted. Without a subscriber an even
 - `bus`: who hears of what.
 - `policies`: retries, breakers, limits, hedges, fallbacks.
 - `deadletter`: entries and topics of a dead-letter queue.
+- `cache`: hits, misses and outages of a cache.
 """
 
-from resilient_agents.events.bus import Event, Subscriber, emit, subscribe, unsubscribe
+from resilient_agents.events.bus import Event, Subscriber, emit, subscribe, subscribed, unsubscribe
+from resilient_agents.events.cache import (
+    CacheDegraded,
+    CacheEvent,
+    CacheHerded,
+    CacheHit,
+    CacheMiss,
+    CacheRestored,
+    CacheStale,
+)
 from resilient_agents.events.deadletter import (
     EntryAccepted,
     EntryDeferred,
@@ -52,6 +62,13 @@ __all__ = [
     "BreakerClosed",
     "BreakerHalfOpened",
     "BreakerOpened",
+    "CacheDegraded",
+    "CacheEvent",
+    "CacheHerded",
+    "CacheHit",
+    "CacheMiss",
+    "CacheRestored",
+    "CacheStale",
     "CallRefused",
     "CallWaited",
     "CallersParked",
@@ -79,5 +96,6 @@ __all__ = [
     "TopicResumed",
     "emit",
     "subscribe",
+    "subscribed",
     "unsubscribe",
 ]
