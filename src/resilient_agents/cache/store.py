@@ -1,7 +1,8 @@
 """What the cache asks of a store that processes share.
 
-Names are the cache's own: a key like ``agent:42``, and for a tag the name of its *mark*, which begins with
-``#``. What they are called in the store (prefix, hash tag for a cluster) is the store's affair.
+Names are whole and stand as they are: a key like ``svc:{agent:42}``, and for a tag the name of its *mark*,
+like ``svc:{org:1}:tag``. The lease on a key is ``svc:{agent:42}:lease``; the braces keep the two together in a
+cluster.
 
 A *mark* is the version of a tag: a few random bytes, written anew when the tag is invalidated. An entry
 remembers the marks that were there before its origin ran, and counts for as long as they are the same. So no
@@ -56,14 +57,14 @@ class Half(Protocol):
     def put(self, key: str, value: bytes, ttl: float, within: float) -> Any:
         """Write *value*, and void any lease: a load that began before must not overwrite it.
 
-        Other processes are told.
+        Other processes are told. What could not be done is postponed, as a removal, before it raises.
         """
         ...
 
     def invalidate(self, keys: Sequence[str], marks: Mapping[str, bytes], ttl: float, within: float) -> Any:
         """Remove *keys*, void their leases, write the *marks* of tags for *ttl* seconds.
 
-        Other processes are told.
+        Other processes are told. What could not be done is postponed before it raises.
         """
         ...
 
@@ -75,10 +76,7 @@ class Store(Protocol):
     awaiting: Half
 
     def usable(self) -> bool:
-        """Tell without any waiting whether it is worth asking: false while the breaker is open.
-
-        True for one caller at a time when a probe is due; that caller must then perform an operation.
-        """
+        """Tell without any waiting whether it is worth asking: false while the breaker is open."""
         ...
 
     def postpone(self, keys: Sequence[str], marks: Mapping[str, bytes], ttl: float) -> None:

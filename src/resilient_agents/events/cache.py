@@ -80,15 +80,25 @@ class CacheHerded(CacheEvent):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CacheDegraded(CacheEvent):
-    """The store does not answer: calls go on without it until it does.
+    """The store does not answer, or refuses writes: calls go on without it until it does.
 
     Attributes:
         failure: What went wrong.
+        reads: Whether it is read all the same, since it refuses writes only.
     """
 
     failure: "Failure"
+    reads: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CacheRestored(CacheEvent):
-    """The store answers again."""
+    """The store answers again.
+
+    Attributes:
+        seconds: For how long it did not, in seconds.
+        replayed: How many invalidations were kept meanwhile, and are delivered now.
+    """
+
+    seconds: float
+    replayed: int
