@@ -1,0 +1,200 @@
+"""How a value is loaded: one load for each key, here and across processes."""
+
+import secrets
+from functools import partial
+from typing import Any
+
+from resilient_agents._flow import Flow
+from resilient_agents.cache._entry import Entry, Missing, monotonic
+from resilient_agents.cache._flights import Flight, Outcome, leading
+from resilient_agents.cache._tiers import Call, Tiers
+from resilient_agents.cache._ways import Way
+from resilient_agents.cache.store import StoreUnavailable
+from resilient_agents.errors import Category, Failure, classify
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
+"""Time in seconds between two looks at what another process loads, at first and at last."""
+
+SHORTEST_PATIENCE = 0.1
+"""For how long, in seconds, another process is waited for at least."""
+
+
+SAME = 0.001
+"""Entries that were born within so many seconds are one: each look reads two clocks anew."""
+
+
+def perform(tiers: Tiers, call: Call, way: Way, flight: Flight, *, take_over: bool = False) -> Flow[None]:
+    """Perform the load *flight*, and tell those who wait for it how it ended, however it ends."""
+    outcome: Outcome | None = None
+    try:
+        with leading(flight):
+            outcome = yield from _load(tiers, call, way, flight, take_over=take_over)
+    except Exception as exc:
+        outcome = Outcome(failure=exc)
+    finally:
+        tiers.flights.end(flight, outcome)
+        outcome = flight = None  # type: ignore[assignment]  # a failure holds this frame
+
+
+def _load(tiers: Tiers, call: Call, way: Way, flight: Flight, *, take_over: bool) -> Flow[Outcome | None]:
+    """Load once the lease is there, or cannot be had."""
+    lease: str | None = None
+    bypassed = False
+    if tiers.store is None:
+        entry = None if tiers.memory is None else tiers.memory.entries.get(call.key)
+        if not take_over and entry is not None and _will_do(call, flight, entry):
+            return Outcome(entry=entry, herd="process")
+    else:
+        try:
+            lease, entry = yield from _claim(tiers, call, way, flight, take_over=take_over)
+        except StoreUnavailable:
+            bypassed = True
+        else:
+            if entry is not None:
+                return Outcome(entry=entry, herd="processes")
+            if lease is None and flight.background:
+                return None
+    if flight.background:
+        tiers.counters.refreshes += 1
+    try:
+        entry = yield from load(tiers, call, way, bypassed=bypassed)
+        lease = yield from _keep(tiers, call, way, flight, entry, lease)
+        return Outcome(entry=entry)
+    finally:
+        if lease is not None:
+            _release(tiers, call, way, lease)
+
+
+def _release(tiers: Tiers, call: Call, way: Way, lease: str) -> None:
+    """End a lease that is not used, so that others need not wait for it."""
+    if tiers.store is not None and call.left > 0:
+        way.afterwards(partial(way.half(tiers.store).release, call.key, lease, within=call.left))
+
+
+def _claim(
+    tiers: Tiers, call: Call, way: Way, flight: Flight, *, take_over: bool
+) -> Flow[tuple[str | None, Entry | None]]:
+    """Take the lease on filling the key, or wait for who has it; return the lease, or what he has loaded.
+
+    Nobody waits longer than the load itself has taken lately: then it is loaded without a lease.
+    """
+    assert tiers.store is not None  # noqa: S101 - for type checkers
+    half, token = way.half(tiers.store), secrets.token_hex(8)
+    typical = call.plan.typical
+    patience = max(SHORTEST_PATIENCE, 1.5 * typical) if typical else tiers.lease
+    given_up_at, pause = monotonic() + patience, FIRST_PAUSE
+    while True:
+        epoch = 0 if tiers.memory is None else tiers.memory.epoch
+        seconds = max(tiers.lease, 3 * typical)
+        won, values = yield from tiers.ask(
+            call, half.claim, call.names, token, seconds, take_over=take_over
+        )
+        entry = tiers.read(call, values)
+        if entry is not None and not take_over and _will_do(call, flight, entry):
+            tiers.remember(call, entry, epoch)
+            if won:
+                _release(tiers, call, way, token)
+            return None, entry
+        if won:
+            return token, None
+        left = given_up_at - monotonic()
+        if flight.background or left <= 0:
+            return None, None
+        yield partial(way.waiting.sleep, min(pause, left))
+        pause = min(LONGEST_PAUSE, pause * 1.5)
+
+
+def _will_do(call: Call, flight: Flight, entry: Entry) -> bool:
+    """Tell whether *entry*, which is there by now, is what was to be loaded."""
+    if monotonic() >= entry.soft:
+        return False
+    seen = call.seen if flight.background else None
+    return seen is None or entry.born > seen.born + SAME
+
+
+def load(tiers: Tiers, call: Call, way: Way, *, bypassed: bool) -> Flow[Entry]:
+    """Call the origin; return what it says as a new entry.
+
+    Args:
+        tiers: The cache.
+        call: What to load.
+        way: How.
+        bypassed: Whether the store is away: then only so many loads run at a time.
+    """
+    plan, counters = call.plan, tiers.counters
+    counters.loads += 1
+    permit = None
+    if bypassed:
+        permit = plan.origin.try_enter()
+        if permit is None:
+            permit = yield from plan.origin.enter(way.waiting)
+    born = monotonic()
+    value: Any
+    try:
+        value = yield call.load
+    except Exception as exc:
+        counters.failed_loads += 1
+        value = _absent(call, classify(exc))
+        if value is None:
+            raise
+    finally:
+        if permit is not None:
+            plan.origin.leave(permit, None)
+    now = monotonic()
+    plan.typical = now - born
+    plan.pauses.end(call.key)
+    return Entry(
+        value,
+        born=born,
+        soft=now + plan.freshness.lifetime(value),
+        cost=now - born,
+        tags=call.tags,
+        marks=[mark or b"" for mark in call.marks],
+    )
+
+
+def _absent(call: Call, failure: Failure) -> Missing | None:
+    """Return what is remembered in place of a failure; note one that is not remembered."""
+    plan = call.plan
+    if failure.category is Category.NOT_FOUND and plan.freshness.negative_ttl is not None:
+        return Missing(failure.code, failure.detail)
+    plan.pauses.begin(call.key, failure, monotonic(), plan.freshness.throttle)
+    return None
+
+
+def _wanted(tiers: Tiers, call: Call, entry: Entry) -> bool:
+    """Ask the function's condition whether a value is kept."""
+    condition = call.plan.condition
+    if condition is None or isinstance(entry.value, Missing):
+        return True
+    try:
+        return bool(condition(entry.value))
+    except Exception as exc:
+        tiers.warn(call.plan, exc)
+        return False
+
+
+def _keep(
+    tiers: Tiers, call: Call, way: Way, flight: Flight, entry: Entry, lease: str | None
+) -> Flow[str | None]:
+    """Keep what was loaded, unless it was old at birth; return the lease if it was not used."""
+    if flight.void or not _wanted(tiers, call, entry):
+        return lease
+    if lease is not None and tiers.store is not None:
+        data = tiers.sealed(call, entry)
+        if data is None:
+            return lease
+        ttl = entry.soft + call.plan.freshness.grace(entry.value) - monotonic()
+        if ttl > 0:
+            fill = way.half(tiers.store).fill
+            try:
+                stored = yield from tiers.ask(call, fill, call.key, data, ttl, lease)
+            except StoreUnavailable:
+                pass
+            else:
+                lease = None
+                if not stored:
+                    return lease
+    if not flight.void:
+        tiers.remember(call, entry, None)
+    return lease
