@@ -21,7 +21,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
-from datetime import date, datetime, time, timedelta, timezone, tzinfo
+from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import Enum, Flag
 from typing import Any
@@ -94,13 +94,11 @@ def _mapping(value: dict[Any, Any], depth: int) -> str:
 
 
 def _zone(value: tzinfo | None) -> str:
-    """Return the spelling of a time zone; equal offsets do not make equal zones."""
-    if value is None:
-        return ""
-    if type(value) is timezone:
-        return f",{_text(value.tzname(None))}"
-    if isinstance(value, ZoneInfo) and value.key is not None:
+    """Return the spelling of a time zone that is more than the offset in the time itself."""
+    if isinstance(value, ZoneInfo) and value.key:
         return f",{_text(value.key)}"
+    if value is None or (not isinstance(value, ZoneInfo) and value.utcoffset(None) is not None):
+        return ""
     raise Unfit(f"a time whose zone is a {type(value).__qualname__} (use zoneinfo or datetime.timezone)")
 
 
