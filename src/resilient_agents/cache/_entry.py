@@ -23,7 +23,7 @@ MISS: Final = Miss()
 
 
 class Missing(NamedTuple):
-    """What is kept in place of a value: the thing does not exist. No exception is stored, only what it said."""
+    """What is kept in place of a value: the thing does not exist. No exception is kept, only what it said."""
 
     code: str
     detail: str

@@ -86,9 +86,7 @@ def _claim(
     while True:
         epoch = 0 if tiers.memory is None else tiers.memory.epoch
         seconds = max(tiers.lease, 3 * typical)
-        won, values = yield from tiers.ask(
-            call, half.claim, call.names, token, seconds, take_over=take_over
-        )
+        won, values = yield from tiers.ask(call, half.claim, call.names, token, seconds, take_over=take_over)
         entry = tiers.read(call, values)
         if entry is not None and not take_over and _will_do(call, flight, entry):
             tiers.remember(call, entry, epoch)

@@ -1,4 +1,4 @@
-"""What is known about the entries of one function: how they age, how they are written, how their origin fares."""
+"""What is known about the entries of one function: how they age, are written, and how their origin fares."""
 
 import os
 from collections import OrderedDict

@@ -47,9 +47,7 @@ def _spell(marks: Sequence[bytes]) -> bytes:
     return bytes((len(marks),)) + b"".join(bytes((len(mark),)) + mark for mark in marks)
 
 
-def unseal(
-    plan: "Plan", key: str, tags: Sequence[str], data: bytes, marks: Sequence[bytes | None]
-) -> Entry:
+def unseal(plan: "Plan", key: str, tags: Sequence[str], data: bytes, marks: Sequence[bytes | None]) -> Entry:
     """Return the entry that was sealed.
 
     Args:

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from resilient_agents import events
-from resilient_agents._clock import clock
 from resilient_agents._flow import Flow
 from resilient_agents.cache._entry import Entry, monotonic
 from resilient_agents.cache._flights import Flights
@@ -207,12 +206,14 @@ class Tiers:
 
     def warn(self, plan: Plan, exc: Exception) -> None:
         """Say once of each function that its values cannot be kept, and never what they are."""
+        from resilient_agents.cache.codec import UnfitValue
+
         if not plan.warned:
             plan.warned = True
             _log.warning(
-                "values of %s are not cached: %s. It is said once; the calls themselves are not affected",
+                "values of %s are not cached; its calls go to the origin. It is said once: %s",
                 plan.name,
-                type(exc).__name__,
+                exc if isinstance(exc, UnfitValue) else type(exc).__name__,
             )
 
     def write(self, call: Call, entry: Entry, way: Way) -> Flow[bool]:
@@ -248,9 +249,7 @@ class Tiers:
         if self.store is None or not names:
             return True
         marks = {tag: secrets.token_bytes(8) for tag in tags}
-        operation = partial(
-            way.half(self.store).invalidate, keys, marks, LONGEST_LIFE, within=self.budget
-        )
+        operation = partial(way.half(self.store).invalidate, keys, marks, LONGEST_LIFE, within=self.budget)
         done = yield from self._deliver(operation, keys, marks)
         # A reader may have found the old value before the store lost it.
         self.forget(names)
