@@ -1,5 +1,6 @@
 """Cached functions: the short ways to a hit, and what else such a function can do."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
 from typing import Any
@@ -213,8 +214,12 @@ def _is_in_class(fn: Callable[..., Any]) -> bool:
 class Method(partial[Any]):
     """A cached function in a class: bound to an object, what it can do is bound too.
 
-    `inspect` sees through a ``partial``: to the signature, and to whether it must be awaited.
+    `inspect` sees through a ``partial``, to whether it must be awaited.
     """
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(partial(self.func, *self.args))
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self.func if instance is None else Method(self.func, instance)
