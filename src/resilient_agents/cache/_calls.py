@@ -62,17 +62,17 @@ _ABANDONED = _Abandoned()
 def _verdict(tiers: Tiers, call: Call, entry: Entry, tier: str) -> str | None:
     """Tell how an entry answers a call: as a ``"hit"``, for a reason of `CacheStale`, or not at all."""
     freshness, pauses, now = call.plan.freshness, call.plan.pauses, monotonic()
-    paused = pauses.running(call.key, now)
+    paused = pauses.reason(call.key, now)
     if now < entry.soft:
         if not tier:
             return "unavailable"
-        return "due" if not paused and freshness.due(entry, now) else "hit"
+        return "due" if paused is None and freshness.due(entry, now) else "hit"
     if isinstance(entry.value, Missing) or pauses.hides(call.key):
         return None
     late = now - entry.soft
     if late < freshness.stale:
-        return "failed" if paused else "refreshing"
-    return "failed" if paused and late < freshness.stale_if_error else None
+        return paused or "refreshing"
+    return paused if late < freshness.stale_if_error else None
 
 
 def _stand_in(call: Call, entry: Entry | None) -> Entry | None:
@@ -168,6 +168,7 @@ def _impatient(tiers: Tiers, call: Call, stand_in: Entry | None) -> Any:
     """Answer a caller who waits no longer."""
     if stand_in is None:
         raise DeadlineExceeded(f"the deadline passed while {call.plan.name} was loaded for the cache")
+    call.plan.pauses.slow(call.key, monotonic(), call.plan.freshness.throttle)
     return _served(tiers, call, stand_in, "store", "slow")
 
 

@@ -13,6 +13,8 @@ from resilient_agents.cache._plan import Plan
 from resilient_agents.cache._tiers import Call, Tiers
 from resilient_agents.cache._ways import AWAITING_WAY, BLOCKING_WAY
 from resilient_agents.cache.keys import KeyOf
+from resilient_agents.cache.store import Store
+from resilient_agents.events import subscribed
 
 NO_ENTRIES: dict[str, Entry] = {}
 
@@ -27,10 +29,9 @@ class Function:
         key_of: Makes the key of a call.
         tags_of: Make the names of its tags' marks.
         awaited: Whether it must be awaited.
-        alone: Whether no call goes past the store that is away, at this moment.
     """
 
-    __slots__ = ("alone", "awaited", "fn", "key_of", "plan", "tags_of", "tiers")
+    __slots__ = ("awaited", "fn", "key_of", "plan", "tags_of", "tiers")
 
     def __init__(
         self,
@@ -48,30 +49,6 @@ class Function:
         self.key_of = key_of
         self.tags_of = tuple(tags_of)
         self.awaited = awaited
-        self.alone = True
-
-    def call(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
-        """Return a call that begins."""
-        tags = tuple([tag_of(args, kwargs) for tag_of in self.tags_of]) if self.tags_of else ()
-        return Call(self.plan, key, tags, partial(self.fn, *args, **kwargs), self.tiers.budget)
-
-    def begun(self, *args: Any, **kwargs: Any) -> Call:
-        """Return a call with these arguments."""
-        return self.call(self.key_of(args, kwargs), args, kwargs)
-
-    def hit(self, key: str, entry: Entry, tier: str) -> Any:
-        """Say that a call was answered with a fresh entry."""
-        if events.subscribed():
-            events.emit(events.CacheHit, cache=self.tiers.name, key=key, tier=tier)
-        return entry.value
-
-    def missed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Say that a call goes straight to its origin."""
-        self.tiers.counters.misses += 1
-        self.tiers.counters.loads += 1
-        if events.subscribed():
-            key = self.key_of(args, kwargs)
-            events.emit(events.CacheMiss, cache=self.tiers.name, key=key, reason="unavailable")
 
     @property
     def passes(self) -> bool:
@@ -82,104 +59,182 @@ class Function:
         """
         return self.tiers.memory is None and self.plan.freshness.negative_ttl is None
 
+    def call(self, key: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
+        """Return a call that begins."""
+        tags = tuple([tag_of(args, kwargs) for tag_of in self.tags_of]) if self.tags_of else ()
+        return Call(self.plan, key, tags, partial(self.fn, *args, **kwargs), self.tiers.budget)
 
-def cached_blocking(function: Function) -> Callable[..., Any]:
-    """Return the function as it is called, for a ``def``."""
+    def begun(self, *args: Any, **kwargs: Any) -> Call:
+        """Return a call with these arguments."""
+        return self.call(self.key_of(args, kwargs), args, kwargs)
+
+    def tell_hit(self, key: str, tier: str) -> None:
+        """Say that a call was answered with a fresh value."""
+        events.emit(events.CacheHit, cache=self.tiers.name, key=key, tier=tier)
+
+    def tell_pass(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Say that a call goes straight to its origin."""
+        key = self.key_of(args, kwargs)
+        events.emit(events.CacheMiss, cache=self.tiers.name, key=key, reason="unavailable")
+
+
+def cached(function: Function) -> Callable[..., Any]:
+    """Return the function as it is called. Its ways to a hit are the reason why they are written by hand."""
+    if function.tiers.store is None:
+        return _remembering_awaiting(function) if function.awaited else _remembering_blocking(function)
+    build = _sharing_awaiting if function.awaited else _sharing_blocking
+    return build(function, function.tiers.store)
+
+
+def _remembering_blocking(function: Function) -> Callable[..., Any]:
     tiers, key_of, counters = function.tiers, function.key_of, function.tiers.counters
     entries = NO_ENTRIES if tiers.memory is None else tiers.memory.entries
-    fn, passes, store = function.fn, function.passes, tiers.store
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        if store is not None and passes and function.alone and not store.usable():
-            function.alone = False
-            try:
-                function.missed(args, kwargs)
-                return fn(*args, **kwargs)
-            finally:
-                function.alone = True
         key = key_of(args, kwargs)
         entry = entries.get(key)
         if entry is not None and _clock.in_force.monotonic() < entry.quiet_until:
             entry.visited = True
             counters.memory_hits += 1
-            return function.hit(key, entry, "memory")
-        begun = function.call(key, args, kwargs)
-        if store is None:
-            return run(answer(tiers, begun, BLOCKING_WAY))
-        at = _clock.in_force.monotonic()
-        epoch = 0 if tiers.memory is None else tiers.memory.epoch
-        try:
-            values = store.blocking.get(begun.names, within=begun.left) if store.usable() else None
-        except Exception:
-            values = None
-            counters.unavailable += 1
-        found = _read(function, begun, values, at, epoch, entry)
-        if found[0] is not None and found[1] == "hit":
-            counters.store_hits += 1
-            return function.hit(key, found[0], "store")
-        return run(answer(tiers, begun, BLOCKING_WAY, found))
+            if subscribed():
+                function.tell_hit(key, "memory")
+            return entry.value
+        return run(answer(tiers, function.call(key, args, kwargs), BLOCKING_WAY))
 
     return call
 
 
-def cached_awaiting(function: Function) -> Callable[..., Any]:
-    """Return the function as it is called, for an ``async def``."""
+def _remembering_awaiting(function: Function) -> Callable[..., Any]:
     tiers, key_of, counters = function.tiers, function.key_of, function.tiers.counters
     entries = NO_ENTRIES if tiers.memory is None else tiers.memory.entries
-    fn, passes, store = function.fn, function.passes, tiers.store
 
     async def call(*args: Any, **kwargs: Any) -> Any:
-        if store is not None and passes and function.alone and not store.usable():
-            function.alone = False
-            try:
-                function.missed(args, kwargs)
-                return await fn(*args, **kwargs)
-            finally:
-                function.alone = True
         key = key_of(args, kwargs)
         entry = entries.get(key)
         if entry is not None and _clock.in_force.monotonic() < entry.quiet_until:
             entry.visited = True
             counters.memory_hits += 1
-            return function.hit(key, entry, "memory")
-        begun = function.call(key, args, kwargs)
-        if store is None:
-            return await arun(answer(tiers, begun, AWAITING_WAY))
-        at = _clock.in_force.monotonic()
-        epoch = 0 if tiers.memory is None else tiers.memory.epoch
-        try:
-            values = await store.awaiting.get(begun.names, within=begun.left) if store.usable() else None
-        except Exception:
-            values = None
-            counters.unavailable += 1
-        found = _read(function, begun, values, at, epoch, entry)
-        if found[0] is not None and found[1] == "hit":
-            counters.store_hits += 1
-            return function.hit(key, found[0], "store")
-        return await arun(answer(tiers, begun, AWAITING_WAY, found))
+            if subscribed():
+                function.tell_hit(key, "memory")
+            return entry.value
+        return await arun(answer(tiers, function.call(key, args, kwargs), AWAITING_WAY))
 
     return call
 
 
-def _read(
-    function: Function,
-    call: Call,
-    values: Sequence[bytes | None] | None,
-    begun: float,
-    epoch: int,
-    entry: Entry | None,
-) -> tuple[Entry | None, str]:
+def _sharing_blocking(function: Function, store: Store) -> Callable[..., Any]:
+    tiers, key_of, counters, usable = function.tiers, function.key_of, function.tiers.counters, store.usable
+    entries = NO_ENTRIES if tiers.memory is None else tiers.memory.entries
+    fn, passes, passing = function.fn, function.passes, False
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal passing
+        if passes and not passing and not usable():
+            passing = True
+            try:
+                counters.misses += 1
+                counters.loads += 1
+                if subscribed():
+                    function.tell_pass(args, kwargs)
+                return fn(*args, **kwargs)
+            finally:
+                passing = False
+        key = key_of(args, kwargs)
+        entry = entries.get(key)
+        if entry is not None and _clock.in_force.monotonic() < entry.quiet_until:
+            entry.visited = True
+            counters.memory_hits += 1
+            if subscribed():
+                function.tell_hit(key, "memory")
+            return entry.value
+        look = _Look(function.call(key, args, kwargs), tiers, entry)
+        try:
+            if usable():
+                look.values = store.blocking.get(look.call.names, within=look.call.left)
+        except Exception:
+            counters.unavailable += 1
+        found = _found(look)
+        if found[1] == "hit":
+            return _taken(function, look.call, found[0])
+        return run(answer(tiers, look.call, BLOCKING_WAY, found))
+
+    return call
+
+
+def _sharing_awaiting(function: Function, store: Store) -> Callable[..., Any]:
+    tiers, key_of, counters, usable = function.tiers, function.key_of, function.tiers.counters, store.usable
+    entries = NO_ENTRIES if tiers.memory is None else tiers.memory.entries
+    fn, passes, passing = function.fn, function.passes, False
+
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal passing
+        if passes and not passing and not usable():
+            passing = True
+            try:
+                counters.misses += 1
+                counters.loads += 1
+                if subscribed():
+                    function.tell_pass(args, kwargs)
+                return await fn(*args, **kwargs)
+            finally:
+                passing = False
+        key = key_of(args, kwargs)
+        entry = entries.get(key)
+        if entry is not None and _clock.in_force.monotonic() < entry.quiet_until:
+            entry.visited = True
+            counters.memory_hits += 1
+            if subscribed():
+                function.tell_hit(key, "memory")
+            return entry.value
+        look = _Look(function.call(key, args, kwargs), tiers, entry)
+        try:
+            if usable():
+                look.values = await store.awaiting.get(look.call.names, within=look.call.left)
+        except Exception:
+            counters.unavailable += 1
+        found = _found(look)
+        if found[1] == "hit":
+            return _taken(function, look.call, found[0])
+        return await arun(answer(tiers, look.call, AWAITING_WAY, found))
+
+    return call
+
+
+class _Look:
+    """One look at the store: what for, when it began, and what it brought."""
+
+    __slots__ = ("begun", "call", "entry", "epoch", "tiers", "values")
+
+    def __init__(self, call: Call, tiers: Tiers, entry: Entry | None) -> None:
+        self.call = call
+        self.tiers = tiers
+        self.entry = entry
+        self.epoch = 0 if tiers.memory is None else tiers.memory.epoch
+        self.begun = _clock.in_force.monotonic()
+        self.values: Sequence[bytes | None] | None = None
+
+
+def _found(look: _Look) -> tuple[Entry | None, str]:
     """Return what a look at the store brought: a fresh entry as a ``"hit"``, else as `answer` takes it."""
-    tiers = function.tiers
-    if values is None:
+    call, tiers = look.call, look.tiers
+    if look.values is None:
         call.left, call.reason = 0.0, "unavailable"
-        return tiers.alive(call, entry), ""
+        return tiers.alive(call, look.entry), ""
     now = _clock.in_force.monotonic()
-    call.left -= now - begun
-    shared = tiers.learn(call, values, epoch, entry)
+    call.left -= now - look.begun
+    shared = tiers.learn(call, look.values, look.epoch, look.entry)
     if shared is not None and now < call.plan.freshness.quiet(shared):
         return shared, "hit"
     return shared, "store"
+
+
+def _taken(function: Function, call: Call, entry: Entry | None) -> Any:
+    """Answer with a fresh entry of the store."""
+    assert entry is not None  # noqa: S101 - for type checkers
+    function.tiers.counters.store_hits += 1
+    if subscribed():
+        function.tell_hit(call.key, "store")
+    return entry.value
 
 
 def with_powers(function: Function, fn: Callable[..., Any], call: Callable[..., Any]) -> Any:

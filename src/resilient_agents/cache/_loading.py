@@ -156,7 +156,7 @@ def _absent(call: Call, failure: Failure) -> Missing | None:
     plan = call.plan
     if failure.category is Category.NOT_FOUND and plan.freshness.negative_ttl is not None:
         return Missing(failure.code, failure.detail)
-    plan.pauses.begin(call.key, failure, monotonic(), plan.freshness.throttle)
+    plan.pauses.failed(call.key, failure, monotonic(), plan.freshness.throttle)
     return None
 
 
@@ -193,6 +193,7 @@ def _keep(
                 lease = None
                 if not stored:
                     return lease
+    epoch = None if tiers.memory is None else tiers.memory.epoch
     if not flight.void:
-        tiers.remember(call, entry, None)
+        tiers.remember(call, entry, epoch)
     return lease

@@ -4,7 +4,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 from weakref import WeakSet
 
 from resilient_agents.cache._entry import Freshness, may_pass
@@ -13,28 +13,6 @@ from resilient_agents.policies.bulkhead import Bulkhead
 
 MOST_PAUSES = 10_000
 LONGEST_PAUSE = 60.0
-
-
-class Writing(Protocol):
-    """How values are written and read."""
-
-    def encode(
-        self,
-        value: Any,
-        key: str,
-        *,
-        created: float,
-        soft_expiry: float,
-        hard_expiry: float,
-        cost: float = ...,
-        marks: Any = ...,
-    ) -> bytes:
-        """Return *value* as bytes."""
-        ...
-
-    def decode(self, data: bytes, key: str) -> Any:
-        """Return the value that was written."""
-        ...
 
 
 class Plan:
@@ -85,37 +63,58 @@ class Plan:
         self.warned = False
 
 
+class Pause(NamedTuple):
+    """Until when a key's origin is left alone, and why: for a reason of `CacheStale`.
+
+    Attributes:
+        until: When it ends, on the monotonic clock.
+        reason: ``"failed"`` or ``"slow"``.
+        hides: Whether no old value may stand in, since the failure does not pass by itself.
+    """
+
+    until: float
+    reason: str
+    hides: bool
+
+
 class Pauses:
-    """Keys whose origin failed: it is not asked again at once, where an old value can stand in."""
+    """Keys whose origin failed or is slow: it is not asked again at once, where an old value can stand in."""
 
     def __init__(self) -> None:
-        self._until: OrderedDict[str, tuple[float, bool]] = OrderedDict()
+        self._pauses: OrderedDict[str, Pause] = OrderedDict()
         self._lock = Lock()
         _all.add(self)
 
-    def begin(self, key: str, failure: Failure, now: float, throttle: float) -> None:
-        """Note a failure. One that does not pass by itself lets no old value stand in for the key."""
+    def failed(self, key: str, failure: Failure, now: float, throttle: float) -> None:
+        """Note a failure. Once one does not pass by itself, old values are over for the key."""
         seconds = max(throttle, min(failure.retry_after or 0.0, LONGEST_PAUSE))
+        self._begin(key, Pause(now + seconds, "failed", not may_pass(failure) or self.hides(key)))
+
+    def slow(self, key: str, now: float, throttle: float) -> None:
+        """Note that a load takes long."""
+        self._begin(key, Pause(now + throttle, "slow", self.hides(key)))
+
+    def _begin(self, key: str, pause: Pause) -> None:
         with self._lock:
-            self._until[key] = (now + seconds, may_pass(failure) and not self.hides(key))
-            self._until.move_to_end(key)
-            if len(self._until) > MOST_PAUSES:
-                self._until.popitem(last=False)
+            self._pauses[key] = pause
+            self._pauses.move_to_end(key)
+            if len(self._pauses) > MOST_PAUSES:
+                self._pauses.popitem(last=False)
 
     def end(self, key: str) -> None:
         """Note a success."""
-        if self._until:
-            self._until.pop(key, None)
+        if self._pauses:
+            self._pauses.pop(key, None)
 
     def hides(self, key: str) -> bool:
-        """Tell whether the last failure of *key* is one that an old value must not hide."""
-        pause = self._until.get(key)
-        return pause is not None and not pause[1]
+        """Tell whether no old value may stand in for *key*."""
+        pause = self._pauses.get(key)
+        return pause is not None and pause.hides
 
-    def running(self, key: str, now: float) -> bool:
-        """Tell whether the origin is to be left alone for now."""
-        pause = self._until.get(key)
-        return pause is not None and now < pause[0]
+    def reason(self, key: str, now: float) -> str | None:
+        """Return why the origin is to be left alone for now, or *None*."""
+        pause = self._pauses.get(key)
+        return pause.reason if pause is not None and now < pause.until else None
 
 
 _all: WeakSet[Pauses] = WeakSet()

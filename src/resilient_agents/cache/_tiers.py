@@ -221,14 +221,14 @@ class Tiers:
 
         Returns:
             Whether the store has it.
+
+        Raises:
+            UnfitValue: The store could not give it back as what it is. Nothing was changed.
         """
+        done = True
+        data = seal(call.plan, call.key, entry) if self.store is not None else b""
         self.forget((call.key,))
-        data = self.sealed(call, entry) if self.store is not None else None
-        if self.store is None:
-            done = True
-        elif data is None:
-            done = yield from self.invalidate((call.key,), (), way)
-        else:
+        if self.store is not None:
             ttl = entry.soft + call.plan.freshness.grace(entry.value) - monotonic()
             put = partial(way.half(self.store).put, call.key, data, ttl, within=self.budget)
             done = yield from self._deliver(put, (call.key,), {})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resilient_agents._flow import arun, run
 from resilient_agents.cache._entry import Freshness
-from resilient_agents.cache._functions import Function, cached_awaiting, cached_blocking, with_powers
+from resilient_agents.cache._functions import Function, cached, with_powers
 from resilient_agents.cache._memory import Memory
 from resilient_agents.cache._plan import Plan
 from resilient_agents.cache._settings import Settings, freshness
@@ -198,8 +198,7 @@ class Cache:
                 tags_of=[compile_tag(fn, tag, prefix=self._tiers.name) for tag in tags],
                 awaited=awaited,
             )
-            build = cached_awaiting if awaited else cached_blocking
-            return with_powers(function, fn, build(function))
+            return with_powers(function, fn, cached(function))
 
         return cast("Caching", decorate)
 
@@ -321,7 +320,6 @@ class Cache:
             await self._tiers.store.aclose()
 
     def _whole(self, key: str) -> str:
-        begin = f"{self._tiers.name}:{{"
-        return (
-            key if key.startswith(begin) and key.endswith("}") else literal_key(key, prefix=self._tiers.name)
-        )
+        prefix = self._tiers.name
+        whole = key.startswith(f"{prefix}:{{") and key.endswith("}")
+        return key if whole else literal_key(key, prefix=prefix)

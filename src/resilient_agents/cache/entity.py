@@ -55,6 +55,9 @@ class Entity(Generic[M]):
 
         Returns:
             Whether the store has it. If not, it will at least lose what it had.
+
+        Raises:
+            UnfitValue: The store could not give it back as what it is. Nothing was changed.
         """
         return run(self._tiers.write(self._call(id), self._entry(value), BLOCKING_WAY))
 
