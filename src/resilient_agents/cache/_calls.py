@@ -118,8 +118,9 @@ def refresh_later(tiers: Tiers, call: Call, way: Way, entry: Entry) -> None:
     flight.background = True
     call.seen = entry
     call.left = tiers.budget
-    if not way.begin(flight, partial(perform, tiers, call, way, flight)):
-        tiers.flights.end(flight, None)
+    ended = partial(tiers.flights.end, flight, None)
+    if not way.begin(flight, partial(perform, tiers, call, way, flight), ended):
+        ended()
 
 
 def _patience(call: Call, stand_in: Entry | None) -> float | None:
@@ -138,9 +139,9 @@ def _loaded(tiers: Tiers, call: Call, way: Way, stand_in: Entry | None, *, first
         if leads:
             soft = stand_in is not None and call.plan.soft_timeout is not None and first
             inline = way.inline and not soft
-            begun = not inline and way.begin(flight, partial(perform, tiers, call, way, flight))
-            if not begun:
-                yield from perform(tiers, call, way, flight)
+            begin = partial(perform, tiers, call, way, flight)
+            if inline or not way.begin(flight, begin, partial(tiers.flights.end, flight, None)):
+                yield from begin()
         with waiting_for(flight) as circular:
             if circular:
                 return reveal((yield from load(tiers, call, way, bypassed=False)))
@@ -209,7 +210,8 @@ def renewed(tiers: Tiers, call: Call, way: Way) -> Flow[Any]:
         result: Any
         try:
             begin = partial(perform, tiers, call, way, flight, take_over=True)
-            if leads and (way.inline or not way.begin(flight, begin)):
+            ended = partial(tiers.flights.end, flight, None)
+            if leads and (way.inline or not way.begin(flight, begin, ended)):
                 yield from begin()
             if not (yield from tiers.flights.wait(flight, way.waiting, remaining())):
                 return _impatient(tiers, call, None)

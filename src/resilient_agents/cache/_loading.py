@@ -36,68 +36,84 @@ def perform(tiers: Tiers, call: Call, way: Way, flight: Flight, *, take_over: bo
         outcome = flight = None  # type: ignore[assignment]  # a failure holds this frame
 
 
+class _Lease:
+    """The right to fill a key.
+
+    Attributes:
+        token: Names it.
+        held: Whether it may be ours: also where the store was asked for it, and nobody heard the answer.
+    """
+
+    __slots__ = ("held", "token")
+
+    def __init__(self) -> None:
+        self.token = secrets.token_hex(8)
+        self.held = False
+
+
 def _load(tiers: Tiers, call: Call, way: Way, flight: Flight, *, take_over: bool) -> Flow[Outcome | None]:
     """Load once the lease is there, or cannot be had."""
-    lease: str | None = None
+    lease = _Lease()
     bypassed = False
-    if tiers.store is None:
-        entry = None if tiers.memory is None else tiers.memory.entries.get(call.key)
-        if not take_over and entry is not None and _will_do(call, flight, entry):
-            return Outcome(entry=entry, herd="process")
-    else:
-        try:
-            lease, entry = yield from _claim(tiers, call, way, flight, take_over=take_over)
-        except StoreUnavailable:
-            bypassed = True
-        else:
-            if entry is not None:
-                return Outcome(entry=entry, herd="processes")
-            if lease is None and flight.background:
-                return None
-    if flight.background:
-        tiers.counters.refreshes += 1
     try:
+        if tiers.store is None:
+            entry = None if tiers.memory is None else tiers.memory.entries.get(call.key)
+            if not take_over and entry is not None and _will_do(call, flight, entry):
+                return Outcome(entry=entry, herd="process")
+        else:
+            try:
+                entry = yield from _claim(tiers, call, way, flight, lease, take_over=take_over)
+            except StoreUnavailable:
+                bypassed = True
+            else:
+                if entry is not None:
+                    return Outcome(entry=entry, herd="processes")
+                if flight.background and not lease.held:
+                    return None
+        if flight.background:
+            tiers.counters.refreshes += 1
         entry = yield from load(tiers, call, way, bypassed=bypassed)
-        lease = yield from _keep(tiers, call, way, flight, entry, lease)
+        yield from _keep(tiers, call, way, flight, entry, lease)
         return Outcome(entry=entry)
     finally:
-        if lease is not None:
+        if lease.held:
             _release(tiers, call, way, lease)
 
 
-def _release(tiers: Tiers, call: Call, way: Way, lease: str) -> None:
+def _release(tiers: Tiers, call: Call, way: Way, lease: _Lease) -> None:
     """End a lease that is not used, so that others need not wait for it."""
-    if tiers.store is not None and call.left > 0:
-        way.afterwards(partial(way.half(tiers.store).release, call.key, lease, within=call.left))
+    store = tiers.store
+    # A thread has to wait for it, within what is left of the budget of its call; a task of its own can do it.
+    seconds = call.left if way.inline else tiers.budget
+    if store is not None and seconds > 0 and store.usable():
+        way.afterwards(partial(way.half(store).release, call.key, lease.token, within=seconds))
 
 
 def _claim(
-    tiers: Tiers, call: Call, way: Way, flight: Flight, *, take_over: bool
-) -> Flow[tuple[str | None, Entry | None]]:
-    """Take the lease on filling the key, or wait for who has it; return the lease, or what he has loaded.
+    tiers: Tiers, call: Call, way: Way, flight: Flight, lease: _Lease, *, take_over: bool
+) -> Flow[Entry | None]:
+    """Take the lease on filling the key, or wait for who has it; return what he has loaded.
 
     Nobody waits longer than the load itself has taken lately: then it is loaded without a lease.
     """
     assert tiers.store is not None  # noqa: S101 - for type checkers
-    half, token = way.half(tiers.store), secrets.token_hex(8)
-    typical = call.plan.typical
+    claim, typical = way.half(tiers.store).claim, call.plan.typical
     patience = max(SHORTEST_PATIENCE, 1.5 * typical) if typical else tiers.lease
+    seconds = max(tiers.lease, 3 * typical)
     given_up_at, pause = monotonic() + patience, FIRST_PAUSE
     while True:
         epoch = 0 if tiers.memory is None else tiers.memory.epoch
-        seconds = max(tiers.lease, 3 * typical)
-        won, values = yield from tiers.ask(call, half.claim, call.names, token, seconds, take_over=take_over)
+        lease.held = True
+        lease.held, values = yield from tiers.ask(
+            call, claim, call.names, lease.token, seconds, take_over=take_over
+        )
         entry = tiers.read(call, values)
         if entry is not None and not take_over and _will_do(call, flight, entry):
             tiers.remember(call, entry, epoch)
-            if won:
-                _release(tiers, call, way, token)
-            return None, entry
-        if won:
-            return token, None
+            return entry
         left = given_up_at - monotonic()
-        if flight.background or left <= 0:
-            return None, None
+        if lease.held or flight.background or left <= 0:
+            return None
         yield partial(way.waiting.sleep, min(pause, left))
         pause = min(LONGEST_PAUSE, pause * 1.5)
 
@@ -172,28 +188,23 @@ def _wanted(tiers: Tiers, call: Call, entry: Entry) -> bool:
         return False
 
 
-def _keep(
-    tiers: Tiers, call: Call, way: Way, flight: Flight, entry: Entry, lease: str | None
-) -> Flow[str | None]:
-    """Keep what was loaded, unless it was old at birth; return the lease if it was not used."""
+def _keep(tiers: Tiers, call: Call, way: Way, flight: Flight, entry: Entry, lease: _Lease) -> Flow[None]:
+    """Keep what was loaded, unless it was old at birth."""
     if flight.void or not _wanted(tiers, call, entry):
-        return lease
-    if lease is not None and tiers.store is not None:
+        return
+    if lease.held and tiers.store is not None:
         data = tiers.sealed(call, entry)
         if data is None:
-            return lease
+            return
         ttl = entry.soft + call.plan.freshness.grace(entry.value) - monotonic()
-        if ttl > 0:
+        try:
             fill = way.half(tiers.store).fill
-            try:
-                stored = yield from tiers.ask(call, fill, call.key, data, ttl, lease)
-            except StoreUnavailable:
-                pass
-            else:
-                lease = None
-                if not stored:
-                    return lease
+            stored = yield from tiers.ask(call, fill, call.key, data, ttl, lease.token)
+            lease.held = False
+            if not stored:
+                return
+        except StoreUnavailable:
+            pass  # memory has it all the same
     epoch = None if tiers.memory is None else tiers.memory.epoch
     if not flight.void:
         tiers.remember(call, entry, epoch)
-    return lease

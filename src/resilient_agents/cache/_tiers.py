@@ -231,9 +231,11 @@ class Tiers:
         if self.store is not None:
             ttl = entry.soft + call.plan.freshness.grace(entry.value) - monotonic()
             put = partial(way.half(self.store).put, call.key, data, ttl, within=self.budget)
-            done = yield from self._deliver(put, (call.key,), {})
-            # A reader may have found the old value in between.
-            self.forget((call.key,))
+            try:
+                done = yield from self._deliver(put, (call.key,), {})
+            finally:
+                # A reader may have found the old value in between.
+                self.forget((call.key,))
         self.remember(call, entry, None)
         return done
 
@@ -250,10 +252,11 @@ class Tiers:
             return True
         marks = {tag: secrets.token_bytes(8) for tag in tags}
         operation = partial(way.half(self.store).invalidate, keys, marks, LONGEST_LIFE, within=self.budget)
-        done = yield from self._deliver(operation, keys, marks)
-        # A reader may have found the old value before the store lost it.
-        self.forget(names)
-        return done
+        try:
+            return (yield from self._deliver(operation, keys, marks))
+        finally:
+            # A reader may have found the old value before the store lost it.
+            self.forget(names)
 
     def _deliver(
         self, operation: Callable[[], Any], keys: Sequence[str], marks: Mapping[str, bytes]

@@ -42,8 +42,11 @@ class Way(Protocol):
         """Return what the loads that may be shared have in common: the event loop, or *None* for threads."""
         ...
 
-    def begin(self, flight: Flight, flow: Callable[[], Flow[Any]]) -> bool:
-        """Perform a load beside the caller; tell whether there was room for it."""
+    def begin(self, flight: Flight, flow: Callable[[], Flow[Any]], ended: Callable[[], None]) -> bool:
+        """Perform a load beside the caller; tell whether there was room for it.
+
+        *ended* is called in any case when it is over, also where it never got to begin.
+        """
         ...
 
     def afterwards(self, step: Callable[[], Any]) -> None:
@@ -68,14 +71,14 @@ class _Blocking:
     def place(self) -> object:
         return None
 
-    def begin(self, flight: Flight, flow: Callable[[], Flow[Any]]) -> bool:
+    def begin(self, flight: Flight, flow: Callable[[], Flow[Any]], ended: Callable[[], None]) -> bool:
         running = self._running = {thread for thread in self._running if thread.is_alive()}
         if len(running) >= MOST_THREADS:
             return False
         context = copy_context()
         context.run(lift)
         thread = threading.Thread(
-            target=_perform, args=(context.run, flow), name="resilient-agents-refresh", daemon=True
+            target=_perform, args=(context.run, flow, ended), name="resilient-agents-refresh", daemon=True
         )
         try:
             thread.start()
@@ -89,8 +92,11 @@ class _Blocking:
             step()
 
 
-def _perform(within: Callable[..., Any], flow: Callable[[], Flow[Any]]) -> None:
-    within(lambda: run(flow()))
+def _perform(within: Callable[..., Any], flow: Callable[[], Flow[Any]], ended: Callable[[], None]) -> None:
+    try:
+        within(lambda: run(flow()))
+    finally:
+        ended()
 
 
 class _Awaiting:
@@ -112,7 +118,7 @@ class _Awaiting:
 
         return asyncio.get_running_loop()
 
-    def begin(self, flight: Flight, flow: Callable[[], Flow[Any]]) -> bool:
+    def begin(self, flight: Flight, flow: Callable[[], Flow[Any]], ended: Callable[[], None]) -> bool:
         if flight.background and len(self._tasks) >= MOST_TASKS:
             return False
         import asyncio
@@ -122,6 +128,7 @@ class _Awaiting:
         task = asyncio.get_running_loop().create_task(arun(flow()), context=context)
         flight.task = task
         self._keep(task)
+        task.add_done_callback(lambda _: ended())
         return True
 
     def afterwards(self, step: Callable[[], Any]) -> None:
