@@ -26,6 +26,16 @@ from resilient_agents.events.activity import (
     SpillFailed,
 )
 from resilient_agents.events.bus import Event, Subscriber, emit, subscribe, unsubscribe
+- `cache`: hits, misses and outages of a cache.
+from resilient_agents.events.bus import Event, Subscriber, emit, subscribe, subscribed, unsubscribe
+from resilient_agents.events.cache import (
+    CacheDegraded,
+    CacheEvent,
+    CacheHerded,
+    CacheHit,
+    CacheMiss,
+    CacheRestored,
+    CacheStale,
 from resilient_agents.events.deadletter import (
     EntryAccepted,
     EntryDeferred,
@@ -72,6 +82,13 @@ __all__ = [
     "BreakerHalfOpened",
     "BreakerOpened",
     "CallFailed",
+    "CacheDegraded",
+    "CacheEvent",
+    "CacheHerded",
+    "CacheHit",
+    "CacheMiss",
+    "CacheRestored",
+    "CacheStale",
     "CallRefused",
     "CallWaited",
     "CallersParked",
@@ -107,5 +124,6 @@ __all__ = [
     "TopicResumed",
     "emit",
     "subscribe",
+    "subscribed",
     "unsubscribe",
 ]
