@@ -102,7 +102,7 @@ class Link:
         self._flush()
 
     def drop(self, exc: Exception) -> None:
-        """Close the connection; who waits for an answer gets *exc*. In the loop's thread, or without a loop."""
+        """Close the connection; who waits for an answer gets *exc*. In the loop's thread, or without one."""
         loop, connection = self.loop(), self._connection
         if connection is not None:
             if loop is not None and not loop.is_closed():

@@ -138,10 +138,7 @@ class Pool:
     def _another(self, found: Exception | None, within: float) -> tuple[Line, float]:
         """Return a line, be it new or returned by another thread, and the time that is left."""
         until = _clock.in_force.monotonic() + within
-        while True:
-            if isinstance(found, Exception):
-                self._give_back()
-                raise found
+        while found is None:
             with self._lock:
                 may, alive = self._free > 0, self._live > 0
                 self._free -= may
@@ -149,11 +146,14 @@ class Pool:
                 self._dialer.dial_later(self._delivered)
             left = max(_A_MOMENT, until - _clock.in_force.monotonic())
             try:
-                found = self._idle.get(timeout=left)
+                line = self._idle.get(timeout=left)
             except Empty:
                 raise (Busy() if alive else TimeoutError()) from None
-            if isinstance(found, Line):
-                return found, max(_A_MOMENT, until - _clock.in_force.monotonic())
+            if isinstance(line, Line):
+                return line, max(_A_MOMENT, until - _clock.in_force.monotonic())
+            found = line
+        self._give_back()
+        raise found
 
     def _delivered(self, made: Any) -> None:
         if not isinstance(made, Exception):

@@ -9,7 +9,18 @@ from resilient_agents._extras import require
 CONNECT_PATIENCE = 1.0
 """Time in seconds for each step of making a connection. No caller waits for it longer than his budget."""
 
-_NOT_COPIED = ("cache", "driver_", "event_", "himport", "lib_", "maint", "orig_", "oss_", "parser_", "command_")
+_NOT_COPIED = (
+    "cache",
+    "driver_",
+    "event_",
+    "himport",
+    "lib_",
+    "maint",
+    "orig_",
+    "oss_",
+    "parser_",
+    "command_",
+)
 """What settings of a client begin with that belong to its own pool, or to the client itself."""
 
 _FEATURE = "RedisStore"

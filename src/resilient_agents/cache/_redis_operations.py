@@ -21,6 +21,7 @@ Command: TypeAlias = bytes | Call
 _DAMAGED = frozenset({"WRONGTYPE"})
 """Errors that speak of one name, under which somebody put what is no value."""
 
+_NOSCRIPT = "NOSCRIPT"
 _AT_A_TIME = 100
 _A_MOMENT = 0.001
 
@@ -58,7 +59,7 @@ class Operations:
         self._check_writes()
         fill = FILL.call((encoded(key), _lease(key)), token, value, _milliseconds(ttl))
         answers = yield from self._ask(exchange, (fill,), within)
-        return self._checked(answers[0]) == 1
+        return bool(self._checked(answers[0]))
 
     def release(self, exchange: Exchange, key: str, token: str, within: float) -> Flow[None]:
         """End a lease."""
@@ -114,7 +115,7 @@ class Operations:
                 answers = yield partial(exchange, payload, len(commands), within)
             except Closed:
                 answers = yield partial(exchange, payload, len(commands), _left(until))
-            if any([it.__class__ is Refusal and it.code == "NOSCRIPT" for it in answers]):
+            if _NOSCRIPT in map(_code, answers):
                 payload = b"".join([it if isinstance(it, bytes) else it.long() for it in commands])
                 answers = yield partial(exchange, payload, len(commands), _left(until))
         except Busy:
@@ -180,6 +181,10 @@ def _reading(names: Sequence[str]) -> bytes:
         name = encoded(names[0])
         return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)
     return pack("MGET", *names)
+
+
+def _code(answer: Any) -> str | None:
+    return answer.code if answer.__class__ is Refusal else None
 
 
 def _left(until: float) -> float:

@@ -1,4 +1,4 @@
-"""What is known of whether Redis answers, what it could not be told meanwhile, and who looks whether it is back."""
+"""Whether Redis answers, what it could not be told meanwhile, and who looks whether it is back."""
 
 import logging
 import os
@@ -94,6 +94,7 @@ class Outage:
         self._let_go = WeakMethod(let_go)
         self._kept: dict[tuple[bool, str], float] = {}
         self._everything = False
+        self._why: Exception = TimeoutError()
         self._closed = False
         self._since = self._restored_at = -inf
         self._losses = self._delivered = 0
@@ -136,6 +137,7 @@ class Outage:
             if refused and not self.writes:
                 return
             self._fall(reads=refused)
+            self._why = exc
         self._announce(exc)
 
     def postpone(self, keys: Iterable[str], marks: Iterable[str], ttl: float) -> None:
@@ -151,7 +153,7 @@ class Outage:
             if news:
                 self._fall(reads=False)
         if news:
-            self._announce(TimeoutError())
+            self._announce(self._why)
         self._watch()
 
     def close(self) -> None:
@@ -196,7 +198,7 @@ class Outage:
 
     def _pause(self) -> float:
         """Return the time to wait before the next look, jittered: not all processes at once."""
-        longest = min(self._longest_pause, FIRST_PAUSE * 2**self._losses)
+        longest: float = min(self._longest_pause, FIRST_PAUSE * 2**self._losses)
         self._losses = min(self._losses + 1, 32)
         return longest * (1 + random()) / 2  # noqa: S311 - a wait is no secret
 
@@ -238,6 +240,7 @@ class Outage:
             if not writes:
                 return False
             self._watcher = None
+            self._why = TimeoutError()
             self._restored_at = clock().monotonic()
             lasted = self._restored_at - self._since
         _log.info("cache %r: Redis at %s answers again after %.1f s", self.name, self._where, lasted)
@@ -258,7 +261,7 @@ def _keep_watch(outage: ReferenceType[Outage], wake: Event) -> None:
 
 
 def _known(exc: Exception) -> Exception:
-    """Return *exc* as one of which `classify` knows what it means; without its text, which may hold a value."""
+    """Return *exc* as one that `classify` knows, without its text, which may hold a value."""
     module: Any = require("redis", extra="redis", feature="RedisStore").exceptions
     if isinstance(exc, Refusal):
         known: Exception = getattr(module, _KNOWN.get(exc.code, "ConnectionError"))(exc.code)

@@ -100,7 +100,7 @@ class PlainReader:
         return answer
 
     def _answer(self, start: int, depth: int) -> tuple[Any, int]:
-        """Return the answer that begins at *start*, and where it ends; *IndexError*: not all of it is there."""
+        """Return the answer at *start*, and where it ends; *IndexError*: not all of it is there."""
         end = self._data.find(b"\r\n", start)
         if end < 0:
             if len(self._data) > start and self._data[start] not in b"+-:$*":
@@ -127,7 +127,7 @@ class PlainReader:
         if length == -1:
             return None, start
         end = start + length
-        if length < 0 or self._data[end : end + 2] not in (b"", b"\r", b"\r\n"):
+        if length < 0 or not b"\r\n".startswith(bytes(self._data[end : end + 2])):
             raise Garbage("an answer of Redis does not end where it says")
         if len(self._data) < end + 2:
             raise IndexError

@@ -27,8 +27,9 @@ class RedisStore:
     """What processes share of a cache, in Redis.
 
     Whatever state Redis is in, an operation answers within its time or raises `StoreUnavailable`. A breaker
-    stands in front of every operation: once a caller has lost a whole *budget*, nobody asks Redis any more, until
-    a thread in the background has found that it answers, and has delivered the invalidations that were missed.
+    stands in front of every operation: once callers have lost a whole *budget*, nobody asks Redis any more,
+    until a thread in the background has found that it answers, and has delivered the invalidations that it
+    missed.
 
     Threads use a pool of connections, tasks one connection for each event loop. They are made when they are
     first needed, with the settings of *redis*, but without its retries and timeouts. A client that is given
