@@ -211,6 +211,7 @@ class Link:
 
     def _expire(self, question: Question) -> None:
         """End a wait. The answer may still come, and is dropped then."""
+        question.timer = None
         if question.future.done():
             self._missed(question.within)
         else:

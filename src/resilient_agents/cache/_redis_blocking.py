@@ -1,5 +1,6 @@
 """How threads talk to Redis: each through a connection that is its own for one exchange."""
 
+from math import inf
 from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import Any
@@ -92,7 +93,7 @@ class Pool:
     def __init__(self, dialer: Dialer, size: int) -> None:
         self._dialer = dialer
         self._idle = SimpleQueue[Line | Exception | None]()
-        self._free = size
+        self._free: float = size
         self._live = 0
         self._lock = Lock()
 
@@ -112,6 +113,10 @@ class Pool:
             line, within = self._another(line, within)
         try:
             answers = line.exchange(payload, count, within)
+        except Closed:
+            self._drop(line)
+            self._close_idle()  # those that were idle for as long are closed too
+            raise
         except BaseException:
             self._drop(line)
             raise
@@ -125,15 +130,21 @@ class Pool:
         self._delivered(connection)
 
     def close(self) -> None:
-        """Close the lines that are idle. Those in use are closed by who uses them."""
-        self._free = 0
-        while True:
+        """Close the lines that are idle; those in use are let go of when their threads are done."""
+        with self._lock:
+            self._free = -inf
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        for _ in range(self._idle.qsize()):
             try:
                 line = self._idle.get_nowait()
             except Empty:
                 return
             if isinstance(line, Line):
-                line.close()
+                self._drop(line)
+            elif line is not None:
+                self._idle.put(line)
 
     def _another(self, found: Exception | None, within: float) -> tuple[Line, float]:
         """Return a line, be it new or returned by another thread, and the time that is left."""

@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Callable, Sequence
+from inspect import ismethod
 from random import random
 from threading import Event, Thread
 from typing import Any, TypeAlias
-from weakref import finalize
+from weakref import WeakMethod, finalize
 
 from resilient_agents import _clock
 from resilient_agents.cache._redis_dialer import Dialer
@@ -30,17 +31,20 @@ class Listener:
         dialer: Who makes connections.
         channel: Name of the channel.
         source: Who we are; our own messages are passed over.
-        heard: Takes the names.
+        heard: Takes the names. A method is held weakly: the thread ends with its owner.
     """
 
     def __init__(self, dialer: Dialer, channel: str, source: str, heard: Heard) -> None:
         self._parts = dialer, channel, heard
         self._end = Event()
         finalize(self, self._end.set)
-        self._thread = Thread(
-            target=_listen, args=(*self._parts, source, self._end), name="resilient-agents-ear", daemon=True
-        )
-        self._thread.start()
+        speak: Heard = _Weakly(heard, self._end) if ismethod(heard) else heard
+        Thread(
+            target=_listen,
+            args=(dialer, channel, speak, source, self._end),
+            name="resilient-agents-ear",
+            daemon=True,
+        ).start()
 
     def anew(self, source: str) -> "Listener":
         """Return one for a forked child."""
@@ -50,6 +54,17 @@ class Listener:
     def close(self) -> None:
         """End the thread, soon."""
         self._end.set()
+
+
+class _Weakly:
+    """Calls a method for as long as its owner lives."""
+
+    def __init__(self, method: Any, end: Event) -> None:
+        self._method = WeakMethod(method, lambda _: end.set())
+
+    def __call__(self, names: Sequence[str] | None) -> None:
+        if (method := self._method()) is not None:
+            method(names)
 
 
 def _listen(dialer: Dialer, channel: str, heard: Heard, source: str, end: Event) -> None:

@@ -1,5 +1,6 @@
 """What is asked of Redis, and what the answers mean: decided once, for threads and for tasks."""
 
+import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -10,13 +11,15 @@ from resilient_agents._flow import Flow
 from resilient_agents.cache._redis_blocking import Busy
 from resilient_agents.cache._redis_outage import Outage
 from resilient_agents.cache._redis_scripts import CLAIM, FILL, MARK, PUT, RELEASE, VOID, Call
-from resilient_agents.cache._redis_wire import Closed, Refusal, encoded, pack
+from resilient_agents.cache._redis_wire import Closed, Garbage, Refusal, encoded, pack
 from resilient_agents.cache.store import StoreUnavailable
 
 Exchange: TypeAlias = Callable[[bytes, int, float], Any]
 """How bytes are sent and so many answers received within a time, in threads or in tasks."""
 
 Command: TypeAlias = bytes | Call
+
+_log = logging.getLogger("resilient_agents.cache")
 
 _DAMAGED = frozenset({"WRONGTYPE"})
 """Errors that speak of one name, under which somebody put what is no value."""
@@ -37,6 +40,7 @@ class Operations:
     def __init__(self, outage: Outage, announcement: Callable[[Sequence[str]], bytes]) -> None:
         self._outage = outage
         self._announcement = announcement
+        self._untold = False
 
     def get(self, exchange: Exchange, names: Sequence[str], within: float) -> Flow[list[bytes | None]]:
         """Read."""
@@ -94,12 +98,19 @@ class Operations:
         try:
             announcement = self._announcement([*keys, *marks])
             answers = yield from self._ask(exchange, [*commands, announcement], within)
-            # What the announcement came to does not undo what was done.
             for answer in answers[:-1]:
                 self._checked(answer)
         except BaseException:
             self._outage.postpone(keys, marks, ttl)
             raise
+        if isinstance(answers[-1], Refusal) and not self._untold:
+            self._untold = True
+            _log.warning(
+                "cache %r: Redis answered %s to PUBLISH: what other processes keep in memory is not "
+                "invalidated, it expires; let the user of this cache publish to its channel",
+                self._outage.name,
+                answers[-1].code,
+            )
         return answers
 
     def _ask(self, exchange: Exchange, commands: Sequence[Command], within: float) -> Flow[list[Any]]:
@@ -151,6 +162,7 @@ class Operations:
             if isinstance(answer[0], Refusal) and answer[0].code in _DAMAGED:
                 return [None]
         self._checked(answer[0] if isinstance(answer, list) and answer else answer)
+        self._outage.failed(Garbage("an answer to something else"), 0.0, self._outage.epoch)
         raise StoreUnavailable("Redis answered something else than was asked")
 
 
