@@ -1,8 +1,8 @@
 """What the cache asks of a store that processes share.
 
 Names are whole and stand as they are: a key like ``svc:{agent:42}``, and for a tag the name of its *mark*,
-like ``svc:{org:1}:tag``. The lease on a key is ``svc:{agent:42}:lease``; the braces keep the two together in a
-cluster.
+like ``svc:{org:1}:tag``. The lease on a key is ``svc:{agent:42}:lease``; the braces keep the two together in
+a cluster.
 
 A *mark* is the version of a tag: a few random bytes, written anew when the tag is invalidated. An entry
 remembers the marks that were there before its origin ran, and counts for as long as they are the same. So no
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 
 class StoreUnavailable(Exception):
-    """The store was not asked, or did not answer in time. It never reaches the caller of a cached function."""
+    """The store was not asked, or did not answer in time. Callers of cached functions never see it."""
 
 
 class Half(Protocol):

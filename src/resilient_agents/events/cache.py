@@ -39,9 +39,9 @@ class CacheMiss(CacheEvent):
 
     Attributes:
         key: The key of the call.
-        reason: ``"absent"``, ``"expired"``, ``"invalidated"`` (one of its tags was), ``"unreadable"`` (what is
-            stored is none of ours, damaged or of another shape) or ``"unavailable"`` (the store was not asked,
-            or did not answer).
+        reason: ``"absent"``, ``"expired"``, ``"invalidated"`` (one of its tags was), ``"unreadable"`` (what
+            is stored is none of ours, damaged or of another shape) or ``"unavailable"`` (the store was not
+            asked, or did not answer).
     """
 
     key: str
@@ -54,8 +54,8 @@ class CacheStale(CacheEvent):
 
     Attributes:
         key: The key of the call.
-        reason: Why: ``"refreshing"`` (it is loaded anew in the background), ``"failed"`` (its origin fails, or
-            failed a moment ago), ``"slow"`` (its origin takes long) or ``"unavailable"`` (the store that
+        reason: Why: ``"refreshing"`` (it is loaded anew in the background), ``"failed"`` (its origin fails,
+            or failed a moment ago), ``"slow"`` (its origin takes long) or ``"unavailable"`` (the store that
             should confirm it does not answer).
         age: Time in seconds since it was loaded.
     """

@@ -23,6 +23,11 @@ end_of_time = _end.get
 """Return when the time is up, on the monotonic clock, or *None*; for those who look at the clock anyway."""
 
 
+def lift() -> None:
+    """Put no deadline in force in the current context: for work that goes on when its caller has left."""
+    _end.set(None)
+
+
 def put_back(variable: ContextVar[T], token: Token[T]) -> None:
     """Undo a change of a context variable; where the code was closed from elsewhere, it is gone already."""
     try:  # noqa: SIM105 - a part of every call, in which suppress() would be felt
