@@ -134,7 +134,7 @@ class Interleavings(RuleBasedStateMachine):
         for each in self.processes if done else [process]:
             each.floor[key] = max(each.floor[key], version)
 
-    @rule(order=st.lists(st.integers(0, 5), min_size=5, max_size=40))
+    @rule(order=st.lists(st.integers(0, 5), min_size=1, max_size=20))
     def advance(self, order: list[int]) -> None:
         """Advance strands, in this order."""
         for choice in order:
@@ -155,7 +155,7 @@ class Interleavings(RuleBasedStateMachine):
         if choice < len(live):
             live[choice].cancel()
 
-    @rule(seconds=st.sampled_from([0.5, 3.0, 12.0]))
+    @rule(seconds=st.sampled_from([0.1, 0.5, 3.0, 12.0]))
     def wait(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.advance(seconds)

@@ -103,7 +103,7 @@ def _claim(
     given_up_at, pause = monotonic() + patience, FIRST_PAUSE
     while True:
         epoch = 0 if tiers.memory is None else tiers.memory.epoch
-        lease.held = True
+        lease.held = lease.held or tiers.answers(call)
         lease.held, values = yield from tiers.ask(
             call, claim, call.names, lease.token, seconds, take_over=take_over
         )

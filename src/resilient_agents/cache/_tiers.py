@@ -110,14 +110,17 @@ class Tiers:
         if self.memory is not None:
             self.memory.invalidate(names)
 
+    def answers(self, call: Call) -> bool:
+        """Tell whether the store may be asked for a call."""
+        return self.store is not None and call.left > 0 and self.store.usable()
+
     def ask(self, call: Call, operation: Callable[..., Any], *args: Any, **options: Any) -> Flow[Any]:
         """Perform one operation of the store within what is left of the budget.
 
         Raises:
             StoreUnavailable: It is not usable, did not answer in time, or the budget is spent.
         """
-        store = self.store
-        if store is None or call.left <= 0 or not store.usable():
+        if not self.answers(call):
             raise StoreUnavailable("not asked")
         begun = monotonic()
         try:
