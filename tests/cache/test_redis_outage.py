@@ -491,5 +491,4 @@ def test_store_that_is_forgotten_is_looked_after_no_longer(server: Server) -> No
         store.blocking.get([a_key()], BUDGET)
     until(lambda: threading.active_count() > before)
     del store
-    gc.collect()
-    until(lambda: threading.active_count() == before)
+    until(lambda: gc.collect() >= 0 and threading.active_count() <= before)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -306,9 +307,8 @@ def test_forgotten_store_leaves_nothing_behind(server: Server) -> None:
     store.blocking.get([a_key()], PATIENT)
     asyncio.run(store.awaiting.get([a_key()], PATIENT))
     del store
-    gc.collect()
 
-    until(lambda: not clients(server))
+    until_gone(server)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -544,11 +544,9 @@ def test_loss_of_the_channel_is_told(stores: Stores, server: Server, how: str) -
 def until_heard(heard: Heard, times: int) -> None:
     """Wait longer than `until` does: a silent channel is asked after a second."""
     for _ in range(3):
-        try:
+        with suppress(AssertionError):
             until(lambda: len(heard) >= times)
             return
-        except AssertionError:
-            continue
     raise AssertionError(heard)
 
 
@@ -580,18 +578,16 @@ def test_who_hears_is_not_kept_alive(server: Server) -> None:
     owner = Owner()
     until(lambda: clients(server))
     del owner
-    gc.collect()
     until_gone(server)
 
 
 def until_gone(server: Server) -> None:
-    """Wait until no connection is left; a thread that waits for messages looks up once a second."""
-    for _ in range(2):
-        try:
+    """Collect garbage until no connection is left; a thread that listens looks up once a second."""
+    for _ in range(10):
+        gc.collect()
+        with suppress(AssertionError):
             until(lambda: not clients(server))
             return
-        except AssertionError:
-            continue
     raise AssertionError(server.client.client_list())
 
 
