@@ -15,6 +15,7 @@ subscriber and never reaches the code that emitted. Without a subscriber an even
 - `policies`: retries, breakers, limits, hedges, fallbacks.
 - `deadletter`: entries and topics of a dead-letter queue.
 - `activity`: what an activity log dropped, and its sinks.
+- `cache`: hits, misses and outages of a cache.
 - `requests`: requests that a service answers, jobs of its workers.
 """
 
@@ -25,8 +26,6 @@ from resilient_agents.events.activity import (
     SinkRestored,
     SpillFailed,
 )
-from resilient_agents.events.bus import Event, Subscriber, emit, subscribe, unsubscribe
-- `cache`: hits, misses and outages of a cache.
 from resilient_agents.events.bus import Event, Subscriber, emit, subscribe, subscribed, unsubscribe
 from resilient_agents.events.cache import (
     CacheDegraded,
@@ -36,6 +35,7 @@ from resilient_agents.events.cache import (
     CacheMiss,
     CacheRestored,
     CacheStale,
+)
 from resilient_agents.events.deadletter import (
     EntryAccepted,
     EntryDeferred,
@@ -81,7 +81,6 @@ __all__ = [
     "BreakerClosed",
     "BreakerHalfOpened",
     "BreakerOpened",
-    "CallFailed",
     "CacheDegraded",
     "CacheEvent",
     "CacheHerded",
@@ -89,6 +88,7 @@ __all__ = [
     "CacheMiss",
     "CacheRestored",
     "CacheStale",
+    "CallFailed",
     "CallRefused",
     "CallWaited",
     "CallersParked",
