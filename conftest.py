@@ -54,6 +54,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 REAL_FOLDERS = {"cli", "crash", "fake_kommo", "migrations"}
 REAL_FILES = {
+    "test_activity_feed",
+    "test_activity_stream",
+    "test_feed_doors",
+    "test_postgres_feed",
     "test_activity_files",
     "test_activity_losses",
     "test_activity_outages",

@@ -90,6 +90,12 @@ class TestPages:
         assert ((), None) == (page.entries, page.previous)
         assert [7] == numbers(log.recent("org-1", after=page.next))
 
+    def test_a_file_without_a_table(self, sink: SQLiteSink, log: Log) -> None:
+        """A file in which the writer has not made its table yet is an empty feed."""
+        sink.path.touch()
+
+        assert () == log.recent("org-1").entries
+
     def test_what_arrives_late_is_not_passed_over(self, sink: SQLiteSink, log: Log, clock: FakeClock) -> None:
         """An entry that waited on disk for an hour is old, and new to who has asked before it arrived."""
         late = entry(1)

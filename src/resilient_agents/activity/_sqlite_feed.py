@@ -29,7 +29,10 @@ class SQLiteFeed:
             return []
         statement, values = _select(query)
         with self._lock:
-            rows = self._connected().execute(statement, values).fetchall()
+            connection = self._connected()
+            if not connection.execute("PRAGMA user_version").fetchone()[0]:
+                return []  # the writer is about to make the table
+            rows = connection.execute(statement, values).fetchall()
         return [(Position(row[-1], row[0]), Activity(*row[:-1])) for row in rows]
 
     def close(self) -> None:
