@@ -172,7 +172,9 @@ def _is_terminal(stream: TextIO) -> bool:
 def _console(target: TextIO | Path) -> Callable[[dict[str, Any]], str]:
     """Return how a line for people is made; its values are plain and hold no secrets already."""
     colours = not isinstance(target, Path) and _is_terminal(target)
-    renderer = structlog.dev.ConsoleRenderer(colors=colours)
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=colours, exception_formatter=structlog.dev.plain_traceback
+    )
 
     def show(fields: dict[str, Any]) -> str:
         if fields["message"] == fields["event"]:
