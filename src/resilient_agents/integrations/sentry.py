@@ -18,8 +18,10 @@ from sentry_sdk.scope import add_global_event_processor
 from resilient_agents import events
 from resilient_agents.errors import Failure, classify
 from resilient_agents.integrations._repeats import Repeats
-from resilient_agents.integrations._sentry_reports import HEARD, Reports
+from resilient_agents.integrations._sentry_reports import HEARD, Reports, wanted
 from resilient_agents.integrations._sentry_scrubber import Scrubber
+
+__all__ = ["SAFE", "capture", "install", "wanted"]
 
 SAFE: dict[str, Any] = {
     "include_local_variables": False,
