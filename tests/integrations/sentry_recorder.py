@@ -40,8 +40,9 @@ class Recorder(Transport):
 
 @contextmanager
 def no_client() -> Iterator[None]:
-    """Leave no client and no breadcrumbs behind."""
-    with sentry_sdk.isolation_scope():
+    """Begin without breadcrumbs, and leave neither those nor a client behind."""
+    with sentry_sdk.isolation_scope() as scope:
+        scope.clear()
         try:
             yield
         finally:

@@ -28,6 +28,7 @@ from resilient_agents.errors import (
     ValidationFailed,
     classify,
 )
+from resilient_agents.errors.handling import log_failure
 from resilient_agents.integrations import sentry
 from resilient_agents.integrations._repeats import MOST, Repeats, fingerprint, mark, marked
 from resilient_agents.integrations._sentry_scrubber import Scrubber
@@ -526,9 +527,12 @@ def test_what_is_logged_is_judged_and_what_is_asked_for_is_not(recorder: Recorde
 
 
 def test_our_own_log_lines_make_no_events(recorder: Recorder) -> None:
-    """What the loggers of requests and jobs say is an event already."""
-    logging.getLogger("resilient_agents.requests").error("GET / -> 500")
+    """What a line of ours says of a failed request is an event already; other lines of ours are sent."""
+    ours = logging.getLogger("resilient_agents.requests")
+    log_failure(ours, "GET /", classify(KeyError()), KeyError())
     assert [] == recorder.events
+    ours.error("the queue cannot be opened")
+    assert 1 == len(recorder.events)
 
 
 def test_an_exception_that_is_raised_again_later_is_sent_again(recorder: Recorder, clock: FakeClock) -> None:

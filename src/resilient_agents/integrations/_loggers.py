@@ -154,10 +154,6 @@ class Handler(logging.Handler):
         super().__init__()
         self._lines = lines
 
-    def createLock(self) -> None:  # noqa: N802 - the name is that of logging
-        """Have no lock: who writes has one."""
-        self.lock = None
-
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, whatever is in it."""
         try:

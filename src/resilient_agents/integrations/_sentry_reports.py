@@ -71,6 +71,8 @@ class Reports:
         event["tags"] = {**correlation.current(), **(event.get("tags") or {})}
         if _OURS in hint:
             return event
+        if _is_told_by_an_event(hint.get("log_record")):
+            return None
         raised = (hint.get("exc_info") or (None, None))[1]
         exc = raised if raised is not None or "log_record" not in hint else sys.exc_info()[1]
         return event if exc is None else self._judged(event, exc, raised is not None)
@@ -132,6 +134,11 @@ def _tags(failure: Failure) -> dict[str, str]:
 
 def _told(suppressed: int) -> dict[str, str]:
     return {"suppressed": str(suppressed)} if suppressed else {}
+
+
+def _is_told_by_an_event(record: Any) -> bool:
+    """Tell whether a log line of ours is about a failure, which is an event of ours too."""
+    return record is not None and record.name.startswith(f"{_OURS}.") and hasattr(record, "category")
 
 
 def _mechanism(event: Any) -> str | None:

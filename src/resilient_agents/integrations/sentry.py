@@ -13,17 +13,15 @@ from collections.abc import Callable
 from typing import Any
 
 import sentry_sdk
-from sentry_sdk.integrations.logging import ignore_logger, unignore_logger
 from sentry_sdk.scope import add_global_event_processor
 
 from resilient_agents import events
 from resilient_agents.errors import Failure, classify
 from resilient_agents.integrations._repeats import Repeats
-from resilient_agents.integrations._sentry_reports import HEARD, Reports
+from resilient_agents.integrations._sentry_reports import HEARD, Reports, wanted
 from resilient_agents.integrations._sentry_scrubber import Scrubber
 
-_OWN_LOGGERS = ("resilient_agents.errors", "resilient_agents.jobs", "resilient_agents.requests")
-"""What they tell is an event here."""
+__all__ = ["SAFE", "capture", "install", "wanted"]
 
 SAFE: dict[str, Any] = {
     "include_local_variables": False,
@@ -105,8 +103,6 @@ class _Installation:
         client.options.update({name: options[name] for name in SAFE})
         if not isinstance(client.options["event_scrubber"], Scrubber):
             client.options["event_scrubber"] = Scrubber(client.options["event_scrubber"])
-        for name in _OWN_LOGGERS:
-            ignore_logger(name)
         events.subscribe(*HEARD)(self.reports)
         _in_force = self
 
@@ -118,8 +114,6 @@ class _Installation:
         _in_force = None
         events.unsubscribe(self.reports)
         self._client.options.update(self._before)
-        for name in _OWN_LOGGERS:
-            unignore_logger(name)
 
 
 _in_force: _Installation | None = None

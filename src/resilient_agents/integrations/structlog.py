@@ -151,7 +151,7 @@ def configure(
         raise ValueError(f"level is one of {', '.join(LEVELS)}, not {level!r}")
     if stream is not None and file is not None:
         raise ValueError("configure() writes to a stream or to a file, not to both")
-    target = Path(file) if file is not None else stream or sys.stdout
+    target = Path(file) if file is not None else sys.stdout if stream is None else stream
     if json is None:
         json = isinstance(target, Path) or not _is_terminal(target)
     return _put_in_force(Lines(service, target, None if json else _console(target)), LEVELS[level])
@@ -172,7 +172,9 @@ def _is_terminal(stream: TextIO) -> bool:
 def _console(target: TextIO | Path) -> Callable[[dict[str, Any]], str]:
     """Return how a line for people is made; its values are plain and hold no secrets already."""
     colours = not isinstance(target, Path) and _is_terminal(target)
-    renderer = structlog.dev.ConsoleRenderer(colors=colours)
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=colours, exception_formatter=structlog.dev.plain_traceback
+    )
 
     def show(fields: dict[str, Any]) -> str:
         if fields["message"] == fields["event"]:
