@@ -54,6 +54,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 REAL_FOLDERS = {"cli", "crash", "fake_kommo", "migrations"}
 REAL_FILES = {
+    "test_actions_example",
     "test_activity_feed",
     "test_activity_stream",
     "test_feed_doors",
