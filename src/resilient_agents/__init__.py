@@ -4,14 +4,17 @@ This module holds the doors; nothing behind a door is loaded before it is opened
 
 General layout, from the ground up; a floor imports only from the floors below it:
 
-- floor 0, truths: `_flow` (perform a decision, blocking or awaiting), `_clock`, `_extras`, `correlation`
-  (whom the current work belongs to), `errors` (one decision about each failure, and how it is answered),
-  `events` (what the library says happened), `redaction`
+- floor 0, truths: `_flow` (perform a decision, blocking or awaiting), `_clock`, `_extras`, `_json` (any value
+  as JSON), `correlation` (whom the current work belongs to), `errors` (one decision about each failure, and
+  how it is answered), `events` (what the library says happened), `redaction`
 - floor 1, policies: `policies`, one strategy a module, and `policies.pipeline`, which composes them
-- floor 2, things that remember: `deadletter` (work that must arrive, and the proof that it did), `cache`
+- floor 2, things that remember: `deadletter` (work that must arrive, and the proof that it did), `cache`,
+  `activity` (what the agents did)
 - floor 3, the outside world: `crm.kommo`
+- floor 4, services made of the above: `actions` (what an agent does with a message)
 - floor 5, doors to other people's software: `integrations` (one file a library), `cli` (the
-  `resilient-agents` command), `testing` (doubles for your tests and ours: a clock, a whole Kommo)
+  `resilient-agents` command), `migrations` (tables in PostgreSQL), `testing` (doubles for your tests and ours:
+  a clock, a store that breaks, a whole Kommo)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,8 +22,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from resilient_agents.deadletter import DeadLetterQueue, Delivered, Queued, Replayer
-    from resilient_agents.errors import ApiError, Category, Failure, ValidationFailed, classify
+    from resilient_agents.actions import AgentActions
+    from resilient_agents.activity import ActivityLog
+    from resilient_agents.cache import Cache
+    from resilient_agents.deadletter import (
+        DeadLetterQueue,
+        Delivered,
+        Queued,
+        Replayer,
+    )
+    from resilient_agents.errors import (
+        ApiError,
+        Category,
+        Failure,
+        ValidationFailed,
+        classify,
+        dependency,
+        explain,
+    )
+    from resilient_agents.errors.responses import error_response, handle_errors, success_response
     from resilient_agents.policies import (
         AdaptiveConcurrency,
         Bulkhead,
@@ -43,9 +63,12 @@ if TYPE_CHECKING:
     )
 
 _DOORS = {
+    "ActivityLog": "activity",
     "AdaptiveConcurrency": "policies",
+    "AgentActions": "actions",
     "ApiError": "errors",
     "Bulkhead": "policies",
+    "Cache": "cache",
     "Category": "errors",
     "Chaos": "policies",
     "CircuitBreaker": "policies",
@@ -63,19 +86,27 @@ _DOORS = {
     "classify": "errors",
     "deadline": "policies",
     "degrade": "policies",
+    "dependency": "errors",
+    "error_response": "errors.responses",
+    "explain": "errors",
     "fallback": "policies",
+    "handle_errors": "errors.responses",
     "hedge": "policies",
     "retry": "policies",
     "retry_call": "policies",
     "retrying": "policies",
     "set_active": "policies",
+    "success_response": "errors.responses",
     "timeout": "policies",
 }
 
 __all__ = [
+    "ActivityLog",
     "AdaptiveConcurrency",
+    "AgentActions",
     "ApiError",
     "Bulkhead",
+    "Cache",
     "Category",
     "Chaos",
     "CircuitBreaker",
@@ -93,12 +124,17 @@ __all__ = [
     "classify",
     "deadline",
     "degrade",
+    "dependency",
+    "error_response",
+    "explain",
     "fallback",
+    "handle_errors",
     "hedge",
     "retry",
     "retry_call",
     "retrying",
     "set_active",
+    "success_response",
     "timeout",
 ]
 
