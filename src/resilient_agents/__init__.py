@@ -13,8 +13,8 @@ General layout, from the ground up; a floor imports only from the floors below i
 - floor 3, the outside world: `crm.kommo`
 - floor 4, services made of the above: `actions` (what an agent does with a message)
 - floor 5, doors to other people's software: `integrations` (one file a library), `cli` (the
-  `resilient-agents` command), `migrations` (tables in PostgreSQL), `testing` (doubles for your tests and ours:
-  a clock, a store that breaks, a whole Kommo)
+  `resilient-agents` command), `migrations` (tables in PostgreSQL), `testing` (doubles for your tests and
+  ours: a clock, a store that breaks, a whole Kommo)
 """
 
 from typing import TYPE_CHECKING, Any
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
         dependency,
         explain,
     )
-    from resilient_agents.errors.responses import error_response, handle_errors, success_response
+    from resilient_agents.errors.handling import handle_errors
+    from resilient_agents.errors.responses import error_response, success_response
     from resilient_agents.policies import (
         AdaptiveConcurrency,
         Bulkhead,
@@ -90,7 +91,7 @@ _DOORS = {
     "error_response": "errors.responses",
     "explain": "errors",
     "fallback": "policies",
-    "handle_errors": "errors.responses",
+    "handle_errors": "errors.handling",
     "hedge": "policies",
     "retry": "policies",
     "retry_call": "policies",
