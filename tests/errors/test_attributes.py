@@ -36,9 +36,12 @@ def known(name: str, *bases: type, **attributes: Any) -> Any:
     return exc
 
 
+REQUEST = httpx.Request("POST", "https://api.example/v1")
+
+
 def answer(status: int, *, client: Any = httpx, **options: Any) -> Any:
     """Return a response to a POST, whose body was read."""
-    return client.Response(status, request=httpx.Request("POST", "https://api.example/v1"), **options)
+    return client.Response(status, request=REQUEST, **options)
 
 
 def sdk(status: int, body: object = None, name: str = "openai.APIStatusError", **headers: str) -> Any:
@@ -176,6 +179,14 @@ class TestFromADependency:
         exc.__context__ = None
         assert ("external.unavailable", 503, IDEMPOTENT) == decided(classify(exc))
 
+    def test_an_orm_knows_less_than_its_driver(self) -> None:
+        """However telling the name of the wrapper is, what it wraps says it exactly."""
+        base = type(known("sqlalchemy.exc.StatementError"))
+        exc = known("sqlalchemy.exc.IntegrityError", base, orig=psycopg.errors.NotNullViolation())
+        assert "validation.constraint" == classify(exc).code
+        exc.orig = None
+        assert "conflict.unique" == classify(exc).code
+
 
 class TestQuotas:
     """A spent quota is no rate limit, though both are a 429."""
@@ -203,11 +214,13 @@ class TestQuotas:
         """Without such a code a 429 passes by itself."""
         assert ("rate_limit.throttled", 503, AFTER) == decided(classify(sdk(429, body)))
 
-    def test_what_one_refusal_said_is_not_taken_for_the_next(self) -> None:
+    @pytest.mark.parametrize("status", [400, 403, 429])
+    def test_what_one_refusal_said_is_not_taken_for_the_next(self, status: int) -> None:
         """Two refusals with the same status and host may say different things."""
         bodies: tuple[Any, ...] = ({}, {"error": {"code": "insufficient_quota"}}, {})
-        codes = [classify(by_httpx(429, body)).code for body in bodies]
-        assert ["rate_limit.throttled", "rate_limit.quota", "rate_limit.throttled"] == codes
+        codes = [classify(by_httpx(status, body)).code for body in bodies]
+        assert "rate_limit.quota" == codes[1]
+        assert codes[0] == codes[2] != codes[1]
 
     @pytest.mark.parametrize(
         "name", ["anthropic.EnforcedSpendLimitReachedError", "anthropic.ContractSpendLimitReachedError"]
@@ -426,6 +439,71 @@ class Hostile(Exception):
 def test_broken_attributes_are_no_evidence(name: str) -> None:
     """The class is left, whatever its attributes do."""
     assert classify(known(name)).code == classify(known(name, Hostile)).code
+
+
+class TestMemory:
+    """What was decided about one exception is remembered for those that say the same, and for no others."""
+
+    @pytest.mark.parametrize(
+        ("name", "one", "other"),
+        [
+            ("sqlite3.Error", {"sqlite_errorname": "SQLITE_BUSY"}, {"sqlite_errorname": "SQLITE_FULL"}),
+            ("urllib.error.HTTPError", {"code": 404}, {"code": 500}),
+            ("httpx.ReadTimeout", {"request": REQUEST, "response": answer(500)}, {"request": REQUEST}),
+            (
+                "httpx.HTTPStatusError",
+                {"request": REQUEST, "response": answer(500), "body": {}},
+                {
+                    "request": REQUEST,
+                    "response": answer(500, headers={"x-should-retry": "false"}),
+                    "body": {},
+                },
+            ),
+        ],
+        ids=["sqlite", "urllib", "response", "x-should-retry"],
+    )
+    def test_two_that_differ_are_told_apart(
+        self, name: str, one: dict[str, Any], other: dict[str, Any]
+    ) -> None:
+        """Of one class, in either order."""
+        cls: Any = type(known(name, OSError))
+        failures = [cls("x"), cls("x")]
+        vars(failures[0]).update(one)
+        vars(failures[1]).update(other)
+        expected = []
+        for exc in failures:
+            CACHE.clear()
+            expected.append(classify(exc))
+        assert expected[0] != expected[1]
+        assert expected == [classify(exc) for exc in failures]
+        assert expected == [classify(exc) for exc in failures]
+        CACHE.clear()
+        assert expected[::-1] == [classify(exc) for exc in reversed(failures)]
+
+    def test_attributes_of_a_bare_oserror_say_more_than_its_errno(self) -> None:
+        """The class is the same, and only one of them was given a response."""
+        bare, given = OSError(28, "x"), OSError(28, "x")
+        given.response = answer(500)  # type: ignore[attr-defined]
+        for _ in range(2):
+            codes = [classify(exc).code for exc in (bare, given)]
+            assert ["internal.resource", "external.server_error"] == codes
+
+    def test_the_host_of_a_wrapper_is_not_kept_for_its_cause(self) -> None:
+        """The next one of that cause failed somewhere else."""
+        wrapper = known("sdk.Error", request=REQUEST)
+        wrapper.__cause__ = OSError(28, "x")
+        assert classify(wrapper).detail.endswith("OSError, ENOSPC, api.example")
+        assert classify(OSError(28, "x")).detail.endswith("OSError, ENOSPC")
+
+    def test_it_is_bounded(self) -> None:
+        """Hosts and names without end do not fill the memory."""
+        for number in range(600):
+            request = httpx.Request("GET", f"https://host-{number}.example")
+            classify(httpx.ReadTimeout("x", request=request))
+            with dependency(f"tenant-{number}"):
+                classify(KeyError())
+        assert len(CACHE[httpx.ReadTimeout].told) <= 256
+        assert len(CACHE[KeyError].scoped) <= 256
 
 
 STATUSES = st.sampled_from([200, 400, 404, 429, 503])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import resource
 import shutil
 import socket
@@ -55,9 +56,9 @@ def decided(found: Failure) -> tuple[str, Advice, int]:
     return found.code, found.advice, found.status
 
 
-def get(client: Any, url: str, timeout: float = LONG) -> Any:
-    """Ask for *url*, whatever proxies the environment names."""
-    return client.get(url, timeout=timeout, trust_env=False)
+def get(client: Any, url: str, read: float = LONG) -> Any:
+    """Ask for *url*, whatever proxies the environment names; wait *read* seconds for the answer."""
+    return client.get(url, timeout=client.Timeout(LONG, read=read), trust_env=False)
 
 
 def open_url(url: str, timeout: float = LONG) -> bytes:
@@ -186,7 +187,7 @@ class TestConnections:
     @both
     def test_a_missing_answer_leaves_the_outcome_unknown(self, client: ModuleType, silent_port: int) -> None:
         """A read timeout comes after the request went out."""
-        found = classify(caught(lambda: get(client, f"http://127.0.0.1:{silent_port}/", timeout=0.05)))
+        found = classify(caught(lambda: get(client, f"http://127.0.0.1:{silent_port}/", read=0.05)))
         assert ("external.timeout", IDEMPOTENT, 504) == decided(found)
         assert found.outcome_unknown
 
@@ -197,20 +198,34 @@ class TestConnections:
 
     def test_a_redis_that_hangs(self, silent_port: int) -> None:
         """A command may have been executed, though no answer came."""
-        with redis.Redis(port=silent_port, socket_timeout=0.05, retry=Retry(NoBackoff(), 0)) as store:
+        with redis.Redis(
+            port=silent_port,
+            socket_timeout=0.05,
+            socket_connect_timeout=LONG,
+            retry=Retry(NoBackoff(), 0),
+        ) as store:
             exc = caught(store.ping)
         assert ("external.timeout", IDEMPOTENT, 504) == decided(classify(exc))
 
-    def test_a_pool_without_a_free_connection(self, silent_port: int) -> None:
+    def test_a_pool_without_a_free_connection(self) -> None:
         """Who waits for a connection in vain has sent nothing."""
-        with httpx.Client(limits=httpx.Limits(max_connections=1), trust_env=False) as client:
-            pool = client._transport._pool  # type: ignore[attr-defined]
-            url = f"http://127.0.0.1:{silent_port}/"
-            thread = threading.Thread(target=lambda: caught(lambda: client.get(url, timeout=0.5)))
+        arrived, go_on = threading.Event(), threading.Event()
+
+        def holding(connection: socket.socket) -> None:
+            connection.recv(65_536)
+            arrived.set()
+            go_on.wait(LONG)
+
+        with (
+            answering(holding) as port,
+            httpx.Client(limits=httpx.Limits(max_connections=1), trust_env=False) as client,
+        ):
+            url = f"http://127.0.0.1:{port}/"
+            thread = threading.Thread(target=lambda: caught(lambda: client.get(url, timeout=LONG)))
             thread.start()
-            while not pool.connections:
-                threading.Event().wait(0.001)
+            assert arrived.wait(LONG)
             found = classify(caught(lambda: client.get(url, timeout=httpx.Timeout(LONG, pool=0.01))))
+            go_on.set()
             thread.join(LONG)
         assert ("external.pool", SAFE, 503) == decided(found)
 
@@ -621,7 +636,8 @@ class TestFullDisk:
     @staticmethod
     def fill(command: list[str]) -> tuple[list[Any], list[Any]]:
         """Run a child that writes more than there is room for; return what it decided."""
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        unmeasured = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=unmeasured)
         by_sqlite, by_file = json.loads(done.stdout)
         return by_sqlite, by_file
 

@@ -220,6 +220,11 @@ class TestAfterwards:
         wrapper = Unknown()
         wrapper.__cause__ = bad_json()
         assert KOMMOS == told(classify(left(kommo, wrapper)))
+        wrapper.__cause__ = Unknown()
+        assert ("internal.unexpected", Origin.DEPENDENCY, "kommo") == told(classify(wrapper))
+        outside = Unknown()
+        outside.__cause__ = wrapper
+        assert ("internal.unexpected", Origin.DEPENDENCY, "kommo") == told(classify(outside))
 
     def test_a_group_and_its_leaves_are_marked(self) -> None:
         """`except*` takes a group apart and makes new ones; the leaves still know."""

@@ -89,8 +89,10 @@ def until(condition: Callable[[], object]) -> None:
 def running(folder: Path, *, password: str = "") -> Iterator[Server]:
     """Run a Redis for the length of a block."""
     server = Server(folder, password=password)
-    yield server
-    server.kill()
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from resilient_agents import (
     set_active,
     timeout,
 )
-from resilient_agents.errors import Category
+from resilient_agents.errors import Category, Failure, classify, dependency, explain
 from resilient_agents.policies import BreakerStats, Report, check, remaining, report
 
 
@@ -38,6 +38,18 @@ def count(city: str, *, limit: int = 10) -> int:
 @retry(attempts=5, on=[OSError, Category.EXTERNAL, "timeout", lambda exc: bool(exc.args)])
 async def fetch(number: int) -> str:
     """Be awaited."""
+    return str(number)
+
+
+@dependency("crm")
+def count_theirs(city: str, *, limit: int = 10) -> int:
+    """Belong to somebody else."""
+    return len(city) + limit
+
+
+@dependency("crm")
+async def fetch_theirs(number: int) -> str:
+    """Be awaited, and belong to somebody else."""
     return str(number)
 
 
@@ -96,10 +108,23 @@ class Contacts:
         return str(number)
 
 
+def failures() -> None:
+    """A decision and its explanation; a block gives nothing."""
+    with dependency("crm") as nothing:
+        assert_type(nothing, None)
+    found = classify(KeyError())
+    assert_type(found, Failure)
+    assert_type(found.dependency, str)
+    assert_type(explain(found), str)
+    assert_type(explain(KeyError()), str)
+
+
 async def signatures_are_kept() -> None:
     """Decorated functions take and return what they did before."""
     assert_type(count("Riga", limit=5), int)
     assert_type(await fetch(1), str)
+    assert_type(count_theirs("Riga", limit=5), int)
+    assert_type(await fetch_theirs(1), str)
     assert_type(await fetch_in_time(1), str)
     assert_type(stacked(1), str)
     assert_type(await guarded(1), str)

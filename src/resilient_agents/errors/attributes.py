@@ -7,7 +7,6 @@ attributes may be missing, of any type, or properties that raise; none of that g
 import errno
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from resilient_agents._clock import clock
 from resilient_agents.errors.codes import AWS, GRPC, LIBPQ, MODELS, QUOTAS
@@ -85,10 +84,16 @@ def host_of(exc: Exception) -> str:
     """Return the name of the host that the failed request went to; nothing else of the URL."""
     url = read(read(exc, "request") or read(exc, "request_info"), "url")
     try:
-        host = urlsplit(url).hostname if isinstance(url, str) else url.host
+        host = _host_in(url) if isinstance(url, str) else url.host
     except Exception:  # no URL, or one that cannot be read
         return ""
     return host if isinstance(host, str) else ""
+
+
+def _host_in(url: str) -> str | None:
+    from urllib.parse import urlsplit  # loaded for the first such failure, not for everybody
+
+    return urlsplit(url).hostname
 
 
 def _of_response(exc: Exception, response: Any, known: Knowledge, origin: Origin | None) -> Finding | None:

@@ -23,7 +23,7 @@ from resilient_agents.errors.attributes import finding_of, host_of, read
 from resilient_agents.errors.exceptions import ApiError
 from resilient_agents.errors.failure import Advice, Category, Failure, Level, Origin
 from resilient_agents.errors.knowledge import CACHE, Knowledge, failure, knowledge
-from resilient_agents.errors.scope import MARK, blocks, held_by, marked
+from resilient_agents.errors.scope import MARK, held_by, innermost, marked
 from resilient_agents.errors.tables import STATUS_FROM, UNEXPECTED, VERDICTS
 
 _DEEPEST = 8
@@ -54,16 +54,18 @@ def classify(exc: BaseException, *, origin: Origin | None = None) -> Failure:
     """
     known = CACHE.get(type(exc))
     held = held_by(exc)
-    open_blocks = blocks()
-    dependency = "" if open_blocks is None else open_blocks[0].name
+    block = innermost()
+    dependency = "" if block is None else block[0]
+    bare = not held
     if held and type(mark := held.get(MARK)) is str:
         dependency = mark
+        bare = len(held) == 1
     if known is not None and origin is None:
         if known.plain is None:
             found = _told(exc, known, held, dependency) if known.tell else None
             if found is not None:
                 return found
-        elif exc.__cause__ is None and (not held or (len(held) == 1 and MARK in held)):
+        elif bare and exc.__cause__ is None:
             if not dependency:
                 return known.plain
             return known.scoped.get(dependency) or _scoped(known, dependency)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
 from types import TracebackType
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -13,11 +13,13 @@ R = TypeVar("R")
 MARK = "resilient_agents_dependency"
 """The attribute of an exception that names the dependency in whose block it was raised."""
 
-_open: ContextVar[tuple["Dependency", Any] | None] = ContextVar(MARK, default=None)
-"""The blocks that are open here, the innermost first, each with those around it."""
+_Block: TypeAlias = tuple[str, "Dependency", "_Block | None"]
+"""The name of a block that is open, what opened it, and the block around it."""
 
-blocks = _open.get
-"""Return the open blocks; the fastest way to ask whether there is one."""
+_open: ContextVar["_Block | None"] = ContextVar(MARK, default=None)
+
+innermost = _open.get
+"""Return the innermost block that is open here; its first part is the name."""
 
 held_by: Callable[[BaseException], dict[str, Any]] = vars(BaseException)["__dict__"].__get__
 """Return the attributes of an exception: each has a dict, also one whose class has slots or hides it."""
@@ -35,14 +37,14 @@ class Dependency:
         return f"dependency({self.name!r})"
 
     def __enter__(self) -> None:
-        _open.set((self, _open.get()))
+        _open.set((self.name, self, _open.get()))
 
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         found = _open.get()
-        if found is not None and found[0] is self:  # a generator may be closed in another context
-            _open.set(found[1])
+        if found is not None and found[1] is self:  # a generator may be closed in another context
+            _open.set(found[2])
         if isinstance(exc, Exception):
             _mark(exc, self.name)
 
@@ -104,7 +106,7 @@ def marked(exc: BaseException) -> str:
 def in_force() -> str:
     """Return the dependency whose block is open here, or an empty text."""
     found = _open.get()
-    return "" if found is None else found[0].name
+    return "" if found is None else found[0]
 
 
 def dependency(name: str) -> Dependency:
