@@ -1,0 +1,212 @@
+"""What is asked of Redis, and what the answers mean: decided once, for threads and for tasks."""
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+from resilient_agents import _clock
+from resilient_agents._flow import Flow
+from resilient_agents.cache._redis_blocking import Busy
+from resilient_agents.cache._redis_outage import Outage
+from resilient_agents.cache._redis_scripts import CLAIM, FILL, MARK, PUT, RELEASE, VOID, Call
+from resilient_agents.cache._redis_wire import Closed, Garbage, Refusal, encoded, pack
+from resilient_agents.cache.store import StoreUnavailable
+
+Exchange: TypeAlias = Callable[[bytes, int, float], Any]
+"""How bytes are sent and so many answers received within a time, in threads or in tasks."""
+
+Command: TypeAlias = bytes | Call
+
+_log = logging.getLogger("resilient_agents.cache")
+
+_DAMAGED = frozenset({"WRONGTYPE"})
+"""Errors that speak of one name, under which somebody put what is no value."""
+
+_NOSCRIPT = "NOSCRIPT"
+_AT_A_TIME = 100
+_A_MOMENT = 0.001
+
+
+class Operations:
+    """The operations of a store, as flows.
+
+    Args:
+        outage: The breaker in front of them.
+        announcement: Makes of names the command that tells other processes of them.
+    """
+
+    def __init__(self, outage: Outage, announcement: Callable[[Sequence[str]], bytes]) -> None:
+        self._outage = outage
+        self._announcement = announcement
+        self._untold = False
+
+    def get(self, exchange: Exchange, names: Sequence[str], within: float) -> Flow[list[bytes | None]]:
+        """Read."""
+        self._check(self._outage.usable())
+        answers = yield from self._ask(exchange, (_reading(names),), within)
+        return self._values(answers[0], names)
+
+    def claim(
+        self, exchange: Exchange, names: Sequence[str], token: str, seconds: float, within: float, again: bool
+    ) -> Flow[tuple[bool, list[bytes | None]]]:
+        """Take the lease, and read."""
+        self._check(self._outage.usable() and self._outage.writes)
+        claim = CLAIM.call((_lease(names[0]),), token, _milliseconds(seconds), int(again))
+        won, values = yield from self._ask(exchange, (claim, _reading(names)), within)
+        return self._checked(won) == 1, self._values(values, names)
+
+    def fill(
+        self, exchange: Exchange, key: str, value: bytes, ttl: float, token: str, within: float
+    ) -> Flow[bool]:
+        """Store what was loaded."""
+        self._check(self._outage.usable() and self._outage.writes)
+        fill = FILL.call((encoded(key), _lease(key)), token, value, _milliseconds(ttl))
+        answers = yield from self._ask(exchange, (fill,), within)
+        return bool(self._checked(answers[0]))
+
+    def release(self, exchange: Exchange, key: str, token: str, within: float) -> Flow[None]:
+        """End a lease."""
+        self._check(self._outage.usable())
+        answers = yield from self._ask(exchange, (RELEASE.call((_lease(key),), token),), within)
+        self._checked(answers[0])
+
+    def put(self, exchange: Exchange, key: str, value: bytes, ttl: float, within: float) -> Flow[None]:
+        """Write; where there is no room for the new value, the old one goes."""
+        put = PUT.call((encoded(key), _lease(key)), value, _milliseconds(ttl))
+        answers = yield from self._change(exchange, [put], [key], (), ttl, within)
+        if answers[0] == 0:
+            self._outage.failed(Refusal("OOM"), 0.0, self._outage.epoch)
+
+    def invalidate(
+        self, exchange: Exchange, keys: Sequence[str], marks: Mapping[str, bytes], ttl: float, within: float
+    ) -> Flow[None]:
+        """Remove keys and write marks."""
+        if keys or marks:
+            commands = changes(keys, dict.fromkeys(marks, ttl))
+            yield from self._change(exchange, commands, keys, marks, ttl, within)
+
+    def _change(
+        self,
+        exchange: Exchange,
+        commands: list[Command],
+        keys: Iterable[str],
+        marks: Iterable[str],
+        ttl: float,
+        within: float,
+    ) -> Flow[list[Any]]:
+        """Do what other processes must hear of; what cannot be done is postponed."""
+        if self._outage.keeps_back(keys, marks, ttl):
+            raise StoreUnavailable("Redis does not answer: the change is kept, and made before it is read")
+        try:
+            announcement = self._announcement([*keys, *marks])
+            answers = yield from self._ask(exchange, [*commands, announcement], within)
+            for answer in answers[:-1]:
+                self._checked(answer)
+        except BaseException:
+            self._outage.postpone(keys, marks, ttl)
+            raise
+        if isinstance(answers[-1], Refusal) and not self._untold:
+            self._untold = True
+            _log.warning(
+                "cache %r: Redis answered %s to PUBLISH: what other processes keep in memory is not "
+                "invalidated, it expires; let the user of this cache publish to its channel",
+                self._outage.name,
+                answers[-1].code,
+            )
+        return answers
+
+    def _ask(self, exchange: Exchange, commands: Sequence[Command], within: float) -> Flow[list[Any]]:
+        """Ask within the time; once more where an idle connection was closed, or a script is not known."""
+        outage = self._outage
+        epoch, until = outage.epoch, _clock.in_force.monotonic() + within
+        payload = b"".join([it if isinstance(it, bytes) else it.short() for it in commands])
+        try:
+            answers: list[Any]
+            try:
+                answers = yield partial(exchange, payload, len(commands), within)
+            except Closed:
+                answers = yield partial(exchange, payload, len(commands), _left(until))
+            if _NOSCRIPT in map(_code, answers):
+                payload = b"".join([it if isinstance(it, bytes) else it.long() for it in commands])
+                answers = yield partial(exchange, payload, len(commands), _left(until))
+        except Busy:
+            raise StoreUnavailable("Redis was not asked: all connections were in use") from None
+        except Exception as exc:
+            outage.failed(exc, within, epoch)
+            raise StoreUnavailable(f"Redis did not answer: {type(exc).__name__}") from exc
+        outage.answered()
+        return answers
+
+    def _check(self, may: bool) -> None:
+        if not may:
+            raise StoreUnavailable("Redis was not asked: it does not answer, or takes no writes")
+
+    def _checked(self, answer: Any) -> Any:
+        """Return *answer*, if it is no error."""
+        if isinstance(answer, Refusal):
+            if answer.code not in _DAMAGED:
+                self._outage.failed(answer, 0.0, self._outage.epoch)
+            raise StoreUnavailable(f"Redis answered {answer.code}")
+        return answer
+
+    def _values(self, answer: Any, names: Sequence[str]) -> list[bytes | None]:
+        """Return the values of *names*; what is no value is none."""
+        if len(names) == 1:
+            answer = [answer]
+        if isinstance(answer, list) and len(answer) == len(names):
+            if answer[0].__class__ is bytes and len(names) == 1:
+                return answer
+            if all(it is None or isinstance(it, bytes) for it in answer):
+                return answer
+            if isinstance(answer[0], Refusal) and answer[0].code in _DAMAGED:
+                return [None]
+        self._checked(answer[0] if isinstance(answer, list) and answer else answer)
+        self._outage.failed(Garbage("an answer to something else"), 0.0, self._outage.epoch)
+        raise StoreUnavailable("Redis answered something else than was asked")
+
+
+def changes(keys: Iterable[str], marks: Mapping[str, float]) -> list[Command]:
+    """Return the commands that remove *keys* and write *marks* for so many seconds each."""
+    commands: list[Command] = [VOID.call((encoded(key), _lease(key))) for key in keys]
+    for mark, ttl in marks.items():
+        commands.append(MARK.call((encoded(mark),), secrets.token_bytes(8), _milliseconds(ttl)))
+    return commands
+
+
+def deliver(exchange: Exchange, commands: Sequence[Command], within: float) -> None:
+    """Perform *commands*, blocking, within so many seconds for a hundred of them.
+
+    Raises:
+        Exception: One of them was not performed.
+    """
+    for place in range(0, len(commands), _AT_A_TIME):
+        group = commands[place : place + _AT_A_TIME]
+        payload = b"".join([it if isinstance(it, bytes) else it.long() for it in group])
+        for answer in exchange(payload, len(group), within):
+            if isinstance(answer, Refusal):
+                raise answer
+
+
+def _reading(names: Sequence[str]) -> bytes:
+    if len(names) == 1:
+        name = encoded(names[0])
+        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)
+    return pack("MGET", *names)
+
+
+def _code(answer: Any) -> str | None:
+    return answer.code if answer.__class__ is Refusal else None
+
+
+def _left(until: float) -> float:
+    return max(_A_MOMENT, until - _clock.in_force.monotonic())
+
+
+def _lease(key: str) -> bytes:
+    return encoded(key) + b":lease"
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,301 @@
+"""`RedisStore`: what processes share of a cache, in a Redis that may be slow, full, hung or gone."""
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from math import inf
+from typing import Any
+from weakref import WeakSet
+
+from resilient_agents._flow import arun, run
+from resilient_agents.cache._redis_awaiting import Links
+from resilient_agents.cache._redis_blocking import Line, Pool
+from resilient_agents.cache._redis_dialer import CONNECT_PATIENCE, Dialer
+from resilient_agents.cache._redis_listener import Listener
+from resilient_agents.cache._redis_operations import Exchange, Operations, changes, deliver
+from resilient_agents.cache._redis_outage import WRITES_REFUSED, Kept, Outage
+from resilient_agents.cache._redis_wire import Closed, Refusal, pack
+
+__all__ = ["RedisStore"]
+
+_A_SWEEP = 1000
+
+
+class RedisStore:
+    """What processes share of a cache, in Redis.
+
+    Whatever state Redis is in, an operation answers within its time or raises `StoreUnavailable`. A breaker
+    stands in front of every operation: once callers have lost a whole *budget*, nobody asks Redis any more,
+    until a thread in the background has found that it answers, and has delivered the invalidations that it
+    missed.
+
+    Threads use a pool of connections, tasks one connection for each event loop. They are made when they are
+    first needed, with the settings of *redis*, but without its retries and timeouts. A client that is given
+    stays as it is, and none of its connections is used.
+
+    Args:
+        redis: The address, as in ``redis://localhost/0``, or a client of one server or of a Sentinel.
+        prefix: What the names of this cache begin with; names its channel, and the cache in events. The
+            default is ``"cache"``.
+        budget: Time in seconds that callers may lose to a Redis that does not answer before it is left
+            alone. The default is 0.05.
+        longest_pause: Time in seconds that the pauses between two looks at a lost Redis grow to, from 0.1.
+            The default is 5.0.
+        max_connections: How many connections the threads of this process open at most. Who finds all of them
+            in use waits for one. The default is 100.
+
+    Raises:
+        MissingExtra: The package ``redis`` is not installed.
+        TypeError: *redis* is neither an address nor a client that can be used.
+        ValueError: A parameter is out of range, or the address cannot be read.
+    """
+
+    def __init__(
+        self,
+        redis: object,
+        *,
+        prefix: str = "cache",
+        budget: float = 0.05,
+        longest_pause: float = 5.0,
+        max_connections: int = 100,
+    ) -> None:
+        for name, seconds in (("budget", budget), ("longest_pause", longest_pause)):
+            if not 0 < seconds < inf:
+                raise ValueError(f"{name} must be a time of more than 0 seconds, not {seconds!r}")
+        if max_connections < 1:
+            raise ValueError(f"max_connections must be 1 or more, not {max_connections!r}")
+        self.prefix = prefix
+        self._budget = budget
+        self._size = max_connections
+        self._dialer = Dialer(redis)
+        self._outage = Outage(prefix, self._dialer.where, budget, longest_pause, self._look, self._let_go)
+        self.usable = self._outage.usable
+        """Tell without any waiting whether Redis is asked at all."""
+        self._source = secrets.token_hex(8)
+        self._channel = f"{prefix}:invalidations"
+        self._listener: Listener | None = None
+        operations = Operations(self._outage, self._announcement)
+        self.blocking = BlockingHalf(operations)
+        self.awaiting = AwaitingHalf(operations)
+        self._connect()
+        _stores.add(self)
+
+    def __repr__(self) -> str:
+        return f"RedisStore({self._dialer.where!r}, prefix={self.prefix!r})"
+
+    def postpone(self, keys: Sequence[str], marks: Mapping[str, bytes], ttl: float) -> None:
+        """Keep an invalidation that could not be delivered, and deliver it before anything is read again.
+
+        Args:
+            keys: Entries that must go.
+            marks: Marks that must be written, by name.
+            ttl: Time in seconds for which an entry that should be gone could live.
+        """
+        self._outage.postpone(keys, marks, ttl)
+
+    def listen(self, heard: Callable[[Sequence[str] | None], None]) -> None:
+        """Have a thread call *heard* with the names that another process has invalidated or written.
+
+        Args:
+            heard: Takes the names, or *None* where messages may have been missed. It must be quick.
+        """
+        if self._listener is not None:
+            self._listener.close()
+        self._listener = Listener(self._dialer, self._channel, self._source, heard)
+
+    def close(self) -> None:
+        """Close the connections and end the threads. What is asked afterwards is refused."""
+        self._outage.close()
+        if self._listener is not None:
+            self._listener.close()
+        self._let_go()
+
+    async def aclose(self) -> None:
+        """Close the connections, those of the running loop at once, and end the threads."""
+        self.close()
+        self._links.here().drop(Closed())
+
+    def _connect(self) -> None:
+        self._pool = Pool(self._dialer, self._size)
+        self._links = Links(self._dialer, self._missed)
+        self.blocking.exchange = self._pool.exchange
+        self.awaiting.exchange = self._links.exchange
+
+    def _let_go(self) -> None:
+        """Close all connections; new ones may lead to another server."""
+        pool, self._pool = self._pool, Pool(self._dialer, self._size)
+        self.blocking.exchange = self._pool.exchange
+        pool.close()
+        self._links.drop(Closed() if self._outage.reads else ConnectionError("Redis is left alone"))
+
+    def _missed(self, within: float) -> None:
+        """Count a wait for an answer whose task had left before."""
+        self._outage.failed(TimeoutError(), within, self._outage.epoch)
+
+    def _look(self, kept: Kept, anew: bool) -> bool:
+        """Deliver what was *kept*, see whether Redis answers in time, and tell whether it takes writes.
+
+        Where it is back, be it from a loss or from refusing writes, everybody gets new connections.
+
+        Raises:
+            Exception: It is not back.
+        """
+        if not anew:
+            return self._catch_up(self._pool.exchange, kept)
+        connection = self._dialer.dial()
+        line = Line(connection)
+        try:
+            writes = self._catch_up(line.exchange, kept)
+        except BaseException:
+            line.close()
+            raise
+        if writes or not self._outage.reads:
+            self._let_go()
+            self._pool.adopt(connection)
+            self._links.prepare()
+        else:
+            line.close()
+        return writes
+
+    def _catch_up(self, exchange: Exchange, kept: Kept) -> bool:
+        if kept.everything:
+            self._remove_everything(exchange)
+        deliver(exchange, changes(kept.keys, kept.marks), CONNECT_PATIENCE)
+        if kept.keys or kept.marks:
+            exchange(self._announcement([*kept.keys, *kept.marks]), 1, CONNECT_PATIENCE)
+        return self._takes_writes(exchange)
+
+    def _takes_writes(self, exchange: Exchange) -> bool:
+        probe = f"{self.prefix}:probe"
+        (answer,) = exchange(pack("GET", probe), 1, self._budget)
+        if isinstance(answer, Refusal):
+            raise answer
+        (answer,) = exchange(pack("SET", probe, "", "PX", 1000), 1, self._budget)
+        if isinstance(answer, Refusal) and answer.code not in WRITES_REFUSED:
+            raise answer
+        return not isinstance(answer, Refusal)
+
+    def _remove_everything(self, exchange: Exchange) -> None:
+        """Remove all entries: more was invalidated than could be kept."""
+        pattern = "".join(f"\\{it}" if it in "*?[]^-\\" else it for it in self.prefix) + ":*"
+        cursor: Any = b"0"
+        while True:
+            command = pack("SCAN", cursor, "MATCH", pattern, "COUNT", _A_SWEEP)
+            (answer,) = exchange(command, 1, CONNECT_PATIENCE)
+            if isinstance(answer, Refusal):
+                raise answer
+            cursor, names = answer
+            if names:
+                deliver(exchange, [pack("UNLINK", *names)], CONNECT_PATIENCE)
+            if cursor == b"0":
+                return
+
+    def _announcement(self, names: Sequence[str]) -> bytes:
+        message = json.dumps({"from": self._source, "names": list(names)}, separators=(",", ":"))
+        return pack("PUBLISH", self._channel, message)
+
+    def _begin_anew(self) -> None:
+        """Share no socket and no thread with the parent process."""
+        self._connect()
+        self._source = secrets.token_hex(8)
+        if self._listener is not None:
+            self._listener = self._listener.anew(self._source)
+
+
+class BlockingHalf:
+    """The operations, for threads."""
+
+    exchange: Exchange
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def get(self, names: Sequence[str], within: float) -> list[bytes | None]:
+        """Return the values of *names*."""
+        return run(self._operations.get(self.exchange, names, within))
+
+    def claim(
+        self, names: Sequence[str], token: str, seconds: float, within: float, *, take_over: bool = False
+    ) -> tuple[bool, list[bytes | None]]:
+        """Take the lease on filling the first of *names*, for *seconds*, and look again."""
+        return run(self._operations.claim(self.exchange, names, token, seconds, within, take_over))
+
+    def fill(self, key: str, value: bytes, ttl: float, token: str, within: float) -> bool:
+        """Store what was loaded under the lease *token*; return whether it was stored."""
+        return run(self._operations.fill(self.exchange, key, value, ttl, token, within))
+
+    def release(self, key: str, token: str, within: float) -> None:
+        """End the lease *token* without a value."""
+        run(self._operations.release(self.exchange, key, token, within))
+
+    def put(self, key: str, value: bytes, ttl: float, within: float) -> None:
+        """Write *value*, and void any lease."""
+        run(self._operations.put(self.exchange, key, value, ttl, within))
+
+    def invalidate(self, keys: Sequence[str], marks: Mapping[str, bytes], ttl: float, within: float) -> None:
+        """Remove *keys*, void their leases, and write marks."""
+        run(self._operations.invalidate(self.exchange, keys, marks, ttl, within))
+
+
+class AwaitingHalf:
+    """The operations, for tasks."""
+
+    exchange: Exchange
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    async def get(self, names: Sequence[str], within: float) -> list[bytes | None]:
+        """Return the values of *names*."""
+        return await arun(self._operations.get(self.exchange, names, within))
+
+    async def claim(
+        self, names: Sequence[str], token: str, seconds: float, within: float, *, take_over: bool = False
+    ) -> tuple[bool, list[bytes | None]]:
+        """Take the lease on filling the first of *names*, for *seconds*, and look again."""
+        return await arun(self._operations.claim(self.exchange, names, token, seconds, within, take_over))
+
+    async def fill(self, key: str, value: bytes, ttl: float, token: str, within: float) -> bool:
+        """Store what was loaded under the lease *token*; return whether it was stored."""
+        return await arun(self._operations.fill(self.exchange, key, value, ttl, token, within))
+
+    async def release(self, key: str, token: str, within: float) -> None:
+        """End the lease *token* without a value."""
+        await arun(self._operations.release(self.exchange, key, token, within))
+
+    async def put(self, key: str, value: bytes, ttl: float, within: float) -> None:
+        """Write *value*, and void any lease. It is done even if who asked is cancelled meanwhile."""
+        await _to_the_end(arun(self._operations.put(self.exchange, key, value, ttl, within)))
+
+    async def invalidate(
+        self, keys: Sequence[str], marks: Mapping[str, bytes], ttl: float, within: float
+    ) -> None:
+        """Remove *keys*, void their leases, and write marks, even if who asked is cancelled meanwhile."""
+        await _to_the_end(arun(self._operations.invalidate(self.exchange, keys, marks, ttl, within)))
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do *work* in a task that no cancellation of the caller reaches."""
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(_look_at)
+    await asyncio.shield(task)
+
+
+def _look_at(task: "asyncio.Task[None]") -> None:
+    """Look at how a task ended that perhaps nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+_stores: WeakSet[RedisStore] = WeakSet()
+
+
+def _begin_anew() -> None:
+    """Make a forked child a process of its own."""
+    for store in list(_stores):
+        store._begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
