@@ -101,7 +101,7 @@ class Interleavings(RuleBasedStateMachine):
         """Begin a call, or a refresh."""
         process = self.processes[who % len(self.processes)]
         flow = renewed if again else answer
-        strand = self.steps.start(flow(process.tiers, self.call_of(process, key), self.steps), f"get {key}")  # type: ignore[arg-type]
+        strand = self.steps.start(flow(process.tiers, self.call_of(process, key), self.steps), f"get {key}")
         self.checks.append((strand, partial(self.is_new_enough, key, process.floor[key])))
 
     def is_new_enough(self, key: str, floor: int, result: int) -> None:
@@ -121,11 +121,11 @@ class Interleavings(RuleBasedStateMachine):
         if how == "put":
             now = monotonic()
             entry = Entry(self.rows[key], born=now, soft=now + TTL, tags=(), marks=())
-            flow = process.tiers.write(call, entry, way)  # type: ignore[arg-type]
+            flow = process.tiers.write(call, entry, way)
         elif how == "tag":
-            flow = process.tiers.invalidate((), call.tags, way)  # type: ignore[arg-type]
+            flow = process.tiers.invalidate((), call.tags, way)
         else:
-            flow = process.tiers.invalidate((call.key,), (), way)  # type: ignore[arg-type]
+            flow = process.tiers.invalidate((call.key,), (), way)
         strand = self.steps.start(flow, f"{how} {key}")
         self.checks.append((strand, partial(self.is_known, process, key, self.rows[key])))
 
@@ -134,37 +134,41 @@ class Interleavings(RuleBasedStateMachine):
         for each in self.processes if done else [process]:
             each.floor[key] = max(each.floor[key], version)
 
-    @precondition(lambda self: any(strand.ready for strand in self.steps.strands))
-    @rule(choice=st.integers(0, 99), times=st.integers(1, 4))
-    def advance(self, choice: int, times: int) -> None:
-        """Advance one strand."""
-        ready = [strand for strand in self.steps.strands if strand.ready]
-        strand = ready[choice % len(ready)]
-        for _ in range(times):
-            if strand.ready:
-                strand.advance()
+    @rule(order=st.lists(st.integers(0, 5), min_size=1, max_size=20))
+    def advance(self, order: list[int]) -> None:
+        """Advance strands, in this order."""
+        for choice in order:
+            ready = [strand for strand in self.steps.strands if strand.ready]
+            if ready:
+                ready[choice % len(ready)].advance()
                 self.look_at_the_ended()
 
-    @precondition(lambda self: any(not strand.done for strand in self.steps.strands))
+    @rule()
+    def finish(self) -> None:
+        """Let all that is under way end."""
+        self.steps.finish()
+
     @rule(choice=st.integers(0, 99))
     def cancel(self, choice: int) -> None:
-        """Cancel one."""
+        """Cancel one, now and then."""
         live = [strand for strand in self.steps.strands if not strand.done]
-        live[choice % len(live)].cancel()
+        if choice < len(live):
+            live[choice].cancel()
 
-    @rule(seconds=st.sampled_from([0.5, 3.0, 12.0]))
+    @rule(seconds=st.sampled_from([0.1, 0.5, 3.0, 12.0]))
     def wait(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.advance(seconds)
 
     @precondition(lambda self: self.shared)
-    @rule(who=st.integers(0, 1), how=st.sampled_from(["down", "raise", "garbage", "lost"]))
+    @rule(who=st.integers(0, 5), how=st.sampled_from(["down", "raise", "garbage", "lost"]))
     def break_store(self, who: int, how: Any) -> None:
-        """Break the store for one process."""
-        store = self.processes[who].store
-        assert store is not None
-        self.was_broken = True
-        store.breaks(how)
+        """Break the store for one process, now and then."""
+        if who < 2:
+            store = self.processes[who].store
+            assert store is not None
+            self.was_broken = True
+            store.breaks(how)
 
     @precondition(lambda self: self.shared)
     @rule(who=st.integers(0, 1))
@@ -186,6 +190,35 @@ class Interleavings(RuleBasedStateMachine):
             elif not strand.done:
                 remaining.append((strand, judge))
         self.checks = remaining
+
+
+@pytest.mark.parametrize("when", range(1, 12))
+@pytest.mark.parametrize("how", ["key", "tag", "put"])
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_change_between_any_two_steps_of_a_call_is_seen_by_the_next(
+    when: int, how: str, whose: int
+) -> None:
+    """A call that has read the old value, and gets to keep it only after the change, does not keep it."""
+    for warm in (True, False):
+        machine = Interleavings()
+        machine.begin(local=[2.0, 2.0], stale=0.0, unused="")
+        try:
+            if warm:
+                machine.call(1, "a", again=False)
+                machine.finish()
+            machine.call(0, "a", again=False)
+            machine.advance([0] * when)
+            machine.steps.strands, under_way = [], machine.steps.strands
+            machine.change(whose, "a", how)
+            machine.finish()
+            machine.look_at_the_ended()
+            machine.steps.strands = under_way
+            machine.finish()
+            machine.call(0, "a", again=False)
+            machine.finish()
+            machine.look_at_the_ended()
+        finally:
+            machine.teardown()
 
 
 @pytest.mark.parametrize("shared", [False, True])

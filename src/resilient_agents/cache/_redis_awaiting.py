@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
+from threading import Lock
 from typing import Any
 from weakref import ref
 
@@ -225,14 +226,16 @@ class Links:
         self._dialer = dialer
         self._missed = missed
         self._links: dict[int, Link] = {}
+        self._lock = Lock()
 
     def here(self) -> Link:
         """Return the link of the running loop."""
         loop = asyncio.get_running_loop()
         link = self._links.get(id(loop))
         if link is None or link.loop() is not loop:
-            self._let_go_of_closed_loops()
-            link = self._links[id(loop)] = Link(self._dialer, loop, self._missed)
+            with self._lock:
+                self._let_go_of_closed_loops()
+                link = self._links[id(loop)] = Link(self._dialer, loop, self._missed)
         return link
 
     async def exchange(self, payload: bytes, count: int, within: float) -> list[Any]:

@@ -44,6 +44,7 @@ class Operations:
 
     def get(self, exchange: Exchange, names: Sequence[str], within: float) -> Flow[list[bytes | None]]:
         """Read."""
+        self._check(self._outage.usable())
         answers = yield from self._ask(exchange, (_reading(names),), within)
         return self._values(answers[0], names)
 
@@ -51,7 +52,7 @@ class Operations:
         self, exchange: Exchange, names: Sequence[str], token: str, seconds: float, within: float, again: bool
     ) -> Flow[tuple[bool, list[bytes | None]]]:
         """Take the lease, and read."""
-        self._check_writes()
+        self._check(self._outage.usable() and self._outage.writes)
         claim = CLAIM.call((_lease(names[0]),), token, _milliseconds(seconds), int(again))
         won, values = yield from self._ask(exchange, (claim, _reading(names)), within)
         return self._checked(won) == 1, self._values(values, names)
@@ -60,13 +61,14 @@ class Operations:
         self, exchange: Exchange, key: str, value: bytes, ttl: float, token: str, within: float
     ) -> Flow[bool]:
         """Store what was loaded."""
-        self._check_writes()
+        self._check(self._outage.usable() and self._outage.writes)
         fill = FILL.call((encoded(key), _lease(key)), token, value, _milliseconds(ttl))
         answers = yield from self._ask(exchange, (fill,), within)
         return bool(self._checked(answers[0]))
 
     def release(self, exchange: Exchange, key: str, token: str, within: float) -> Flow[None]:
         """End a lease."""
+        self._check(self._outage.usable())
         answers = yield from self._ask(exchange, (RELEASE.call((_lease(key),), token),), within)
         self._checked(answers[0])
 
@@ -95,6 +97,8 @@ class Operations:
         within: float,
     ) -> Flow[list[Any]]:
         """Do what other processes must hear of; what cannot be done is postponed."""
+        if self._outage.keeps_back(keys, marks, ttl):
+            raise StoreUnavailable("Redis does not answer: the change is kept, and made before it is read")
         try:
             announcement = self._announcement([*keys, *marks])
             answers = yield from self._ask(exchange, [*commands, announcement], within)
@@ -116,8 +120,6 @@ class Operations:
     def _ask(self, exchange: Exchange, commands: Sequence[Command], within: float) -> Flow[list[Any]]:
         """Ask within the time; once more where an idle connection was closed, or a script is not known."""
         outage = self._outage
-        if not outage.usable():
-            raise StoreUnavailable("Redis was not asked: it does not answer, and is looked after")
         epoch, until = outage.epoch, _clock.in_force.monotonic() + within
         payload = b"".join([it if isinstance(it, bytes) else it.short() for it in commands])
         try:
@@ -137,10 +139,9 @@ class Operations:
         outage.answered()
         return answers
 
-    def _check_writes(self) -> None:
-        if not self._outage.writes:
-            self._outage.usable()
-            raise StoreUnavailable("Redis was not asked: it takes no writes")
+    def _check(self, may: bool) -> None:
+        if not may:
+            raise StoreUnavailable("Redis was not asked: it does not answer, or takes no writes")
 
     def _checked(self, answer: Any) -> Any:
         """Return *answer*, if it is no error."""

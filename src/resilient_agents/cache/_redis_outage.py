@@ -67,12 +67,13 @@ class Outage:
         where: The server, in words.
         budget: Time in seconds that a caller may lose.
         longest_pause: Time in seconds that the pauses between two looks grow to.
-        look: Looks whether Redis answers and delivers what was kept; returns whether it takes writes. It is
-            held weakly: the thread ends with its owner.
+        look: Looks whether Redis answers, through a new connection or not, and delivers what was kept;
+            returns whether it takes writes. It is held weakly: the thread ends with its owner.
         let_go: Closes all connections; held weakly too.
 
     Attributes:
         reads: Whether Redis is asked at all.
+        changes: Whether it is told of changes: before it is read again, what is kept must come to an end.
         writes: Whether it is believed to take writes.
         epoch: Counts the changes; what began in an earlier epoch says nothing about this one.
     """
@@ -95,7 +96,7 @@ class Outage:
         self._kept: dict[tuple[bool, str], float] = {}
         self._everything = False
         self._why: Exception = TimeoutError()
-        self._closed = False
+        self._closed = self._at_once = False
         self._since = self._restored_at = -inf
         self._losses = self._delivered = 0
         self.epoch = 0
@@ -110,7 +111,7 @@ class Outage:
         self._wasted = 0.0
         self.epoch += 1
         self.reads = not self._kept and not self._everything and not self._closed
-        self.writes = self.reads
+        self.changes = self.writes = self.reads
 
     def usable(self) -> bool:
         """Tell whether Redis is asked at all; and see to it that somebody looks whether it is back."""
@@ -129,6 +130,7 @@ class Outage:
         refused = isinstance(exc, Refusal) and exc.code in WRITES_REFUSED
         with self._lock:
             if epoch != self.epoch or not self.reads:
+                self.changes = self.reads
                 return
             if isinstance(exc, TimeoutError):
                 self._wasted += within
@@ -142,13 +144,8 @@ class Outage:
 
     def postpone(self, keys: Iterable[str], marks: Iterable[str], ttl: float) -> None:
         """Keep an invalidation that could not be delivered, for *ttl* seconds; nobody reads until it is."""
-        until = clock().monotonic() + ttl
         with self._lock:
-            for name in [*((False, key) for key in keys), *((True, mark) for mark in marks)]:
-                self._kept[name] = max(until, self._kept.pop(name, -inf))
-            if len(self._kept) > MOST_KEPT:
-                self._kept.clear()
-                self._everything = True
+            self._keep(keys, marks, ttl)
             news = self.reads
             if news:
                 self._fall(reads=False)
@@ -156,11 +153,31 @@ class Outage:
             self._announce(self._why)
         self._watch()
 
+    def keeps_back(self, keys: Iterable[str], marks: Iterable[str], ttl: float) -> bool:
+        """Tell whether Redis cannot be told of a change, which is kept then."""
+        if self.changes:
+            return False
+        with self._lock:
+            if self.changes:
+                return False
+            self._keep(keys, marks, ttl)
+        self._watch()
+        return True
+
     def close(self) -> None:
         """Ask Redis nothing any more."""
         with self._lock:
-            self._closed, self.reads, self.writes = True, False, False
+            self._closed = True
+            self.reads = self.changes = self.writes = False
             self._wake.set()
+
+    def _keep(self, keys: Iterable[str], marks: Iterable[str], ttl: float) -> None:
+        until = clock().monotonic() + ttl
+        for name in [*((False, key) for key in keys), *((True, mark) for mark in marks)]:
+            self._kept[name] = max(until, self._kept.pop(name, -inf))
+        if len(self._kept) > MOST_KEPT:
+            self._kept.clear()
+            self._everything = True
 
     def _fall(self, *, reads: bool) -> None:
         now = clock().monotonic()
@@ -168,7 +185,8 @@ class Outage:
             self._since = now
             if now - self._restored_at > self._longest_pause:
                 self._losses = 0
-        self.reads, self.writes = reads, False
+        self.reads = self.changes = reads
+        self.writes = False
         self.epoch += 1
         self._wasted = 0.0
 
@@ -198,6 +216,9 @@ class Outage:
 
     def _pause(self) -> float:
         """Return the time to wait before the next look, jittered: not all processes at once."""
+        if self._at_once:
+            self._at_once = False
+            return 0.0
         longest: float = min(self._longest_pause, FIRST_PAUSE * 2**self._losses)
         self._losses = min(self._losses + 1, 32)
         return longest * (1 + random()) / 2  # noqa: S311 - a wait is no secret
@@ -210,8 +231,9 @@ class Outage:
         with self._lock:
             delivering, kept = dict(self._kept), self._to_deliver()
         try:
-            writes = look(kept, not self.reads)
+            writes = look(kept, self.reads or not self.changes)
         except Exception:
+            self.changes = self.reads
             return False
         return self._rise(delivering, kept.everything, writes=writes)
 
@@ -230,11 +252,12 @@ class Outage:
                 if self._kept.get(name) == until:
                     del self._kept[name]
             self._everything = self._everything and not everything
-            if self._kept or self._everything:  # more has come meanwhile
-                self._losses = 0
-                return False
             if self._closed or (self.reads and not writes):
                 return self._closed
+            self.changes = True
+            if self._kept or self._everything:  # more has come meanwhile
+                self._at_once = True
+                return False
             self.reads, self.writes = True, writes
             self.epoch += 1
             if not writes:

@@ -22,7 +22,7 @@ class Refusal(Exception):
     """
 
     def __init__(self, text: str) -> None:
-        wrapped = "running script" in text and _CODE_INSIDE.search(text)
+        wrapped = "user_script" in text and _CODE_INSIDE.search(text)
         found = wrapped or _CODE.match(text)
         self.code = found[1] if found else "ERR"
         super().__init__(self.code)

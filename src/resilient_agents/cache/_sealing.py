@@ -66,7 +66,10 @@ def unseal(plan: "Plan", key: str, tags: Sequence[str], data: bytes, marks: Sequ
     start = 1 + len(seen)
     try:
         if not data.startswith(seen, 1):
-            raise Refused("invalidated" if data[:1] in (_VALUE, _MISSING) else "unreadable")
+            ours = data[:1] in (_VALUE, _MISSING) and data[1:2] == seen[:1]
+            raise Refused("invalidated" if ours else "unreadable")
+        if data[:1] not in (_VALUE, _MISSING):
+            raise Refused("unreadable")
         body = data[start:]
         header = peek_header(body)
         now, wall = monotonic(), clock().time()

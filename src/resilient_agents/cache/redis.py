@@ -137,30 +137,35 @@ class RedisStore:
     def _look(self, kept: Kept, anew: bool) -> bool:
         """Deliver what was *kept*, see whether Redis answers in time, and tell whether it takes writes.
 
-        Where it is back, be it from a loss (*anew*) or from refusing writes, the new connections are kept.
+        Where it is back, be it from a loss or from refusing writes, everybody gets new connections.
 
         Raises:
             Exception: It is not back.
         """
+        if not anew:
+            return self._catch_up(self._pool.exchange, kept)
         connection = self._dialer.dial()
         line = Line(connection)
         try:
-            if kept.everything:
-                self._remove_everything(line.exchange)
-            deliver(line.exchange, changes(kept.keys, kept.marks), CONNECT_PATIENCE)
-            if kept.keys or kept.marks:
-                line.exchange(self._announcement([*kept.keys, *kept.marks]), 1, CONNECT_PATIENCE)
-            writes = self._takes_writes(line.exchange)
+            writes = self._catch_up(line.exchange, kept)
         except BaseException:
             line.close()
             raise
-        if anew or writes:
+        if writes or not self._outage.reads:
             self._let_go()
             self._pool.adopt(connection)
             self._links.prepare()
         else:
             line.close()
         return writes
+
+    def _catch_up(self, exchange: Exchange, kept: Kept) -> bool:
+        if kept.everything:
+            self._remove_everything(exchange)
+        deliver(exchange, changes(kept.keys, kept.marks), CONNECT_PATIENCE)
+        if kept.keys or kept.marks:
+            exchange(self._announcement([*kept.keys, *kept.marks]), 1, CONNECT_PATIENCE)
+        return self._takes_writes(exchange)
 
     def _takes_writes(self, exchange: Exchange) -> bool:
         probe = f"{self.prefix}:probe"
