@@ -14,7 +14,7 @@ nox.options.error_on_external_run = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 WHEELS = Path(".nox/wheels")
-BENCHMARKS = ("import_cost.py", "retry_success_path.py", "policies.py", "durable_submit.py")
+BENCHMARKS = ("import_cost.py", "retry_success_path.py", "policies.py", "cache.py", "durable_submit.py")
 
 
 def interpreter(version: str) -> str | None:
