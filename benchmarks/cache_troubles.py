@@ -5,7 +5,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -21,7 +21,8 @@ LOAD_SECONDS = 0.2
 A_MOMENT = 0.002
 """What a call may take while Redis hangs: far less than a timeout, more than a noisy machine adds."""
 
-HELD_BACK = 60.0
+LATEST_START = 60.0
+"""For how many seconds the processes of a herd wait for each other."""
 
 Answers = list[tuple[float, bool]]
 """Of each call, how many seconds it took, and whether it brought the value."""
@@ -169,30 +170,32 @@ def herds(server: RealRedis, mode: str, subject: Subject) -> Herd:
     """Let 50 callers in each of four processes miss the same key together."""
     server.client.flushall()
     context = multiprocessing.get_context("spawn")
-    told: Any = context.Queue()
     together = context.Barrier(PROCESSES)
-    children = [
-        context.Process(target=_one_of_the_herds, args=(server.url, mode, subject, together, told))
-        for _ in range(PROCESSES)
-    ]
-    for child in children:
-        child.start()
-    counts = [told.get(timeout=HELD_BACK) for _ in children]
-    for child in children:
-        child.join()
-    loads, errors = (sum(column) for column in zip(*counts, strict=True))
+    with ProcessPoolExecutor(PROCESSES, context, _hold_back, (together,)) as pool:
+        told = [pool.submit(_one_of_the_herds, server.url, mode, subject) for _ in range(PROCESSES)]
+        loads, errors = (sum(column) for column in zip(*(one.result() for one in told), strict=True))
     return Herd(mode, subject.name, PROCESSES, CALLERS * PROCESSES, loads, errors)
 
 
-def _one_of_the_herds(url: str, mode: str, subject: Subject, together: Any, told: Any) -> None:
+_together: Any = None
+
+
+def _hold_back(together: Any) -> None:
+    """Learn what the processes meet at."""
+    global _together
+    _together = together
+
+
+def _one_of_the_herds(url: str, mode: str, subject: Subject) -> tuple[int, int]:
+    """Return how often this process called the origin, and how many of its callers got an error."""
     quiet()
     origin = Origin(LOAD_SECONDS)
     fn = subject.make(url, 1.0, origin.functions[mode])
     _answers(mode, fn, [2], 1)
     before = origin.calls
-    together.wait(HELD_BACK)
+    _together.wait(LATEST_START)
     answers = _answers(mode, fn, [1] * CALLERS, CALLERS)
-    told.put((origin.calls - before, sum(not right for _, right in answers)))
+    return origin.calls - before, sum(not right for _, right in answers)
 
 
 def tables(hangs: list[Hang], all_herds: list[Herd]) -> str:
