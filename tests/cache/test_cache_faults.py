@@ -61,7 +61,7 @@ def test_whatever_breaks_each_call_gets_a_value(
 def test_no_script_of_faults_costs_a_caller_his_value(
     script: list[Any], awaited: bool, local_ttl: float | None
 ) -> None:
-    """Faults that come and go, alone and together: no call fails, none sees what it has invalidated itself."""
+    """Faults that come and go, alone and together: no call fails, none sees what was invalidated here."""
     store, origin = BrokenStore(), Origin()
     with FakeClock() as clock:
         cache = Cache(store, local_ttl=local_ttl, jitter=0.0, budget=BUDGET)

@@ -254,6 +254,29 @@ def test_keys_and_tags_are_invalidated_by_name(ask: Ask, origin: Origin) -> None
     assert 9 == cache.stats().invalidations
 
 
+def test_numbers_are_invalidated_by_template(origin: Origin) -> None:
+    """The number 42 is not the text: a template spells both as they were cached."""
+    cache = Cache()
+
+    @cache.cached("agent:{agent_id}", ttl=10, tags=["org:{org}"])
+    def get(agent_id: int | str, org: int) -> Any:
+        return origin(str(agent_id))
+
+    get(42, 1)
+    get("42", 1)
+    cache.invalidate("agent:{agent_id}", agent_id=42)
+    assert [MISS, "42 2"] == [get.peek(42, 1), get.peek("42", 1)]
+    cache.invalidate_tag("org:{org}", org="1")
+    assert "42 2" == get.peek("42", 1)
+    asyncio.run(cache.ainvalidate_tag("org:{org}", org=1))
+    assert MISS is get.peek("42", 1)
+    for arguments in ({"agent": 1}, {"agent_id": 1, "more": 2}):
+        with pytest.raises(ConfigurationError):
+            cache.invalidate("agent:{agent_id}", **arguments)
+    with pytest.raises(UnfitKey):
+        cache.invalidate("agent:{agent_id}", agent_id=object())
+
+
 @pytest.mark.parametrize("store", [None, FakeStore], ids=["memory", "store"])
 @pytest.mark.parametrize("awaited", [False, True])
 def test_a_change_invalidates(store: Any, awaited: bool, origin: Origin) -> None:
@@ -301,10 +324,10 @@ def test_what_invalidates_nothing_is_refused() -> None:
     for keys, options in (((), {}), ((len,), {}), ((), {"tags": "t"})):
         with pytest.raises(TypeError):
             cache.invalidates(*keys, **options)
+
+    def change(agent_id: str) -> None: ...
+
     with pytest.raises(ConfigurationError, match="nobody"):
-
-        def change(agent_id: str) -> None: ...
-
         cache.invalidates("agent:{nobody}")(change)
 
 
@@ -398,13 +421,14 @@ async def test_calls_leave_no_cycles(store: Any, clock: FakeClock) -> None:
         gc.collect()
         gc.disable()
         try:
-            for seconds, failing, key in (
+            for seconds, fails, key in (
                 (0, False, "k"),
                 (0, False, "k"),
                 (11, True, "k"),
                 (20, True, "k"),
                 (0, True, "other"),
             ):
+                failing = fails
                 clock.advance(seconds)
                 with suppress(ExternalFailure, NotFound):
                     blocking(key)
