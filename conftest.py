@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 REAL_FOLDERS = {"cli", "crash", "fake_kommo"}
 REAL_FILES = {
+    "test_cache_processes",
     *("test_crm_transport", "test_kommo_client", "test_kommo_outages"),
     *("test_delivery", "test_life", "test_protect", "test_queue", "test_replayer"),
     *("test_redis", "test_redis_state", "test_storage_faults", "test_writer"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.cache.conftest import Origin
-from tests.policies.crowd import THREADS, at_once, until
+from tests.policies.crowd import PATIENCE, THREADS, at_once, until
 
 from resilient_agents import deadline, events
 from resilient_agents.cache import Cache
@@ -22,7 +22,7 @@ STORES = pytest.mark.parametrize("shared", [False, True], ids=["memory", "store"
 
 def cache_of(*, shared: bool) -> Cache:
     """Return a cache in memory, or one with a store alone."""
-    return Cache(FakeStore() if shared else None, jitter=0.0)
+    return Cache(FakeStore() if shared else None, jitter=0.0, budget=PATIENCE)
 
 
 @STORES
@@ -340,7 +340,7 @@ class Twins:
         self.calls: list[str] = []
         self.gate = asyncio.Event()
         self.stores = FakeStore.twins(2)
-        self.caches = [Cache(store, jitter=0.0, **options) for store in self.stores]
+        self.caches = [Cache(store, jitter=0.0, budget=PATIENCE, **options) for store in self.stores]
         self.get = [self.function(cache, name) for cache, name in zip(self.caches, "ab", strict=True)]
 
     def function(self, cache: Cache, name: str) -> Any:
@@ -399,7 +399,7 @@ async def test_a_leader_that_never_ends_is_not_waited_for(clock: FakeClock) -> N
 
 
 async def test_a_lease_lasts_as_long_as_loads_take(clock: FakeClock) -> None:
-    """Once it is known how long a load takes, the lease is three times as long, and the wait half as long again."""
+    """Once it is known how long a load takes, the lease is three times as long."""
     stores = FakeStore.twins(2)
     cache = Cache(stores[0], jitter=0.0, lease=1.0)
 

@@ -192,6 +192,35 @@ class Interleavings(RuleBasedStateMachine):
         self.checks = remaining
 
 
+@pytest.mark.parametrize("when", range(1, 12))
+@pytest.mark.parametrize("how", ["key", "tag", "put"])
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_change_between_any_two_steps_of_a_call_is_seen_by_the_next(
+    when: int, how: str, whose: int
+) -> None:
+    """A call that has read the old value, and gets to keep it only after the change, does not keep it."""
+    for warm in (True, False):
+        machine = Interleavings()
+        machine.begin(local=[2.0, 2.0], stale=0.0, unused="")
+        try:
+            if warm:
+                machine.call(1, "a", again=False)
+                machine.finish()
+            machine.call(0, "a", again=False)
+            machine.advance([0] * when)
+            machine.steps.strands, under_way = [], machine.steps.strands
+            machine.change(whose, "a", how)
+            machine.finish()
+            machine.look_at_the_ended()
+            machine.steps.strands = under_way
+            machine.finish()
+            machine.call(0, "a", again=False)
+            machine.finish()
+            machine.look_at_the_ended()
+        finally:
+            machine.teardown()
+
+
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("inline", [False, True])
 def test_no_order_of_steps_brings_back_what_was_invalidated(inline: bool, shared: bool) -> None:

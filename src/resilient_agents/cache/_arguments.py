@@ -27,6 +27,7 @@ class Arguments:
             _MISSING if parameter.default is Parameter.empty else parameter.default
             for parameter in parameters
         ]
+        self._required = sum(default is _MISSING for default in self._defaults)
         self.count = len(kinds) if set(kinds) <= {Parameter.POSITIONAL_OR_KEYWORD} else -1
         """How many arguments, all given by position, are the values themselves; -1 where none are."""
         self._by_name = [frozenset(self._names[place:]) for place in range(len(kinds) + 1)]
@@ -37,6 +38,8 @@ class Arguments:
         Raises:
             TypeError: The function cannot be called like that; the error is the one of `inspect`.
         """
+        if not kwargs and self._required <= len(args) <= self.count:
+            return [*args, *self._defaults[len(args) :]]
         if len(args) + len(kwargs) == self.count and kwargs.keys() == self._by_name[len(args)]:
             return [*args, *map(kwargs.__getitem__, self._names[len(args) :])]
         by_place = args[: self._positional]

@@ -6,7 +6,7 @@ from typing import Any
 from resilient_agents import events
 from resilient_agents._flow import Flow
 from resilient_agents.cache._entry import MISS, Entry, Miss, Missing, may_pass, monotonic
-from resilient_agents.cache._flights import Outcome, waiting_for
+from resilient_agents.cache._flights import Flight, Outcome, waiting_for
 from resilient_agents.cache._loading import load, perform
 from resilient_agents.cache._tiers import Call, Tiers
 from resilient_agents.cache._ways import Way
@@ -138,10 +138,7 @@ def _loaded(tiers: Tiers, call: Call, way: Way, stand_in: Entry | None, *, first
     try:
         if leads:
             soft = stand_in is not None and call.plan.soft_timeout is not None and first
-            inline = way.inline and not soft
-            begin = partial(perform, tiers, call, way, flight)
-            if inline or not way.begin(flight, begin, partial(tiers.flights.end, flight, None)):
-                yield from begin()
+            yield from _begun(tiers, call, way, flight, inline=way.inline and not soft)
         with waiting_for(flight) as circular:
             if circular:
                 return reveal((yield from load(tiers, call, way, bypassed=False)))
@@ -154,6 +151,15 @@ def _loaded(tiers: Tiers, call: Call, way: Way, stand_in: Entry | None, *, first
         return _result(tiers, call, flight.outcome, stand_in, leads=leads)
     finally:
         flight = None  # type: ignore[assignment]  # a failure holds this frame
+
+
+def _begun(
+    tiers: Tiers, call: Call, way: Way, flight: Flight, *, inline: bool, take_over: bool = False
+) -> Flow[None]:
+    """Perform a load *inline*, in the flow of its leader, or else begin it beside him."""
+    load = partial(perform, tiers, call, way, flight, take_over=take_over)
+    if inline or not way.begin(flight, load, partial(tiers.flights.end, flight, None)):
+        yield from load()
 
 
 def _without_outcome(way: Way, *, leads: bool) -> _Abandoned:
@@ -209,10 +215,8 @@ def renewed(tiers: Tiers, call: Call, way: Way) -> Flow[Any]:
         flight, leads = tiers.flights.join(call.key, call.tags, way.place())
         result: Any
         try:
-            begin = partial(perform, tiers, call, way, flight, take_over=True)
-            ended = partial(tiers.flights.end, flight, None)
-            if leads and (way.inline or not way.begin(flight, begin, ended)):
-                yield from begin()
+            if leads:
+                yield from _begun(tiers, call, way, flight, inline=way.inline, take_over=True)
             if not (yield from tiers.flights.wait(flight, way.waiting, remaining())):
                 return _impatient(tiers, call, None)
             if flight.outcome is None:

@@ -45,7 +45,8 @@ def _mappings(one: Any, other: Any) -> bool:
 
 
 def _sets(one: Any, other: Any) -> bool:
-    return bool(one == other and {(type(item), item) for item in one} == {(type(i), i) for i in other})
+    own = {item: item for item in one}
+    return len(one) == len(other) and all(item in own and same(own[item], item) for item in other)
 
 
 def _floats(one: float, other: float) -> bool:

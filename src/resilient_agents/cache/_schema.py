@@ -7,8 +7,8 @@ from enum import Enum
 from hashlib import blake2b
 from inspect import isclass, unwrap
 from json import dumps
-from types import SimpleNamespace
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints, is_typeddict
+from types import SimpleNamespace, UnionType
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 UNKNOWN: Any = object()
 """The annotation of a value of which nothing is known."""
@@ -56,15 +56,18 @@ def schema_of(annotation: Any) -> Schema:
         )
     from pydantic import TypeAdapter
 
-    classes = _classes(annotation)
+    named = [*_named(annotation)]
+    classes = {_name(kind): kind for kind in named if _is_restored(kind)}
+    # A list and a tuple have one JSON schema.
+    names = " ".join(map(_name, named))
     try:
         adapter = TypeAdapter(annotation)
         text = _json_schema(adapter)
     except Exception:
         # Where pydantic has no schema, the annotation's own words have to do.
-        words = _digest(_words(annotation))
+        words = _digest(_words(annotation) + names)
         return Schema(from_json, None, classes, words, "pydantic makes nothing of its annotation")
-    return Schema(from_json, adapter, classes, _digest(text))
+    return Schema(from_json, adapter, classes, _digest(text + names))
 
 
 def _json_schema(adapter: Any) -> str:
@@ -73,7 +76,7 @@ def _json_schema(adapter: Any) -> str:
     class Quiet(GenerateJsonSchema):
         """Leave out a default that JSON has no word for, without a warning."""
 
-        def emit_warning(self, *_: Any) -> None: ...
+        def emit_warning(self, kind: Any, detail: str) -> None: ...
 
     return dumps(_bare(adapter.json_schema(schema_generator=Quiet)), sort_keys=True)
 
@@ -102,10 +105,9 @@ def _digest(text: str) -> int:
     return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
-def _classes(annotation: Any) -> dict[str, type]:
-    """Return the enums, models, dataclasses and named tuples that *annotation* names, deep down too."""
-    found: dict[str, type] = {}
-    seen: list[Any] = []
+def _named(annotation: Any) -> Iterator[type]:
+    """Yield the classes that *annotation* names, deep down too, in an order of its own."""
+    seen: list[Any] = [Union, UnionType]
     todo = [annotation]
     while todo:
         item = todo.pop()
@@ -114,10 +116,17 @@ def _classes(annotation: Any) -> dict[str, type]:
         seen.append(item)
         todo += [get_origin(item), getattr(item, "__value__", None), *get_args(item)]
         if isclass(item):
-            if hasattr(item, "model_fields") or is_dataclass(item) or issubclass(item, Enum | tuple):
-                found[f"{item.__module__}.{item.__qualname__}"] = item
+            yield item
             todo += _within(item)
-    return found
+
+
+def _is_restored(kind: type) -> bool:
+    """Tell whether objects of a class can be made of what is in them."""
+    return hasattr(kind, "model_fields") or is_dataclass(kind) or issubclass(kind, Enum | tuple)
+
+
+def _name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _within(kind: Any) -> Iterator[Any]:

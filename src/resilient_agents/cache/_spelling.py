@@ -128,7 +128,7 @@ def _of_a_class(value: Any, depth: int) -> str:
     for plain, exact in _EXACT.items():
         if isinstance(value, plain) and not getattr(value, "__dict__", None):
             return f"{_name(kind)}({spell(exact(value), depth)})"
-    raise Unfit(f"a {kind.__module__}.{kind.__qualname__}")
+    raise Unfit(f"a {_name(kind).removeprefix('builtins.')}")
 
 
 def _model(value: Any) -> list[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -28,6 +28,10 @@ Classes = Mapping[str, type]
 
 class Unfit(Exception):
     """A value cannot be restored as what it is; the text says what it is."""
+
+
+class UnfitClass(Unfit):
+    """A value is of a class that the annotation does not name."""
 
 
 def is_plain(value: Any, depth: int = 0) -> bool:
@@ -80,10 +84,10 @@ def _parts(value: Any, kind: type, classes: Classes) -> tuple[str, Any]:
     if writer is not None:
         return kind.__name__, writer(value)
     name = f"{kind.__module__}.{kind.__qualname__}"
-    if classes.get(name) is not kind:
-        raise Unfit(f"a {name}")
+    if name not in classes:
+        raise UnfitClass(f"a {name.removeprefix('builtins.')}")
     if isinstance(value, Enum):
-        return name, value.name
+        return name, value.value if isinstance(value, Flag) else value.name
     if isinstance(value, tuple):
         return name, list(value)
     if is_dataclass(value):
@@ -110,7 +114,7 @@ def restored(tree: Any, classes: Classes) -> Any:
         return reader(parts)
     kind: Any = classes[name]
     if issubclass(kind, Enum):
-        return kind[parts]
+        return kind(parts) if issubclass(kind, Flag) else kind[parts]
     if issubclass(kind, tuple):
         return kind(*parts)
     if hasattr(kind, "__dataclass_fields__"):

@@ -6,7 +6,7 @@ from typing import Any
 from resilient_agents.cache._envelope import SIZE_LIMIT, Cipher, Header, Unreadable, peek_header, seal, unseal
 from resilient_agents.cache._readback import same
 from resilient_agents.cache._schema import UNKNOWN, Schema, returned, schema_of
-from resilient_agents.cache._tagged import Unfit, is_plain, restored, tagged
+from resilient_agents.cache._tagged import Unfit, UnfitClass, is_plain, restored, tagged
 
 __all__ = ["UNKNOWN", "Cipher", "Codec", "Header", "UnfitValue", "Unreadable", "peek_header"]
 
@@ -100,7 +100,7 @@ class Codec:
         Args:
             value: What to store; *None* too.
             key: Where it is going to be stored.
-            created: When loading it began, in seconds since the epoch.
+            created: When loading it began, in seconds since the epoch; the two others are not before it.
             soft_expiry: Until when it is fresh, in seconds since the epoch.
             hard_expiry: Until when it may be used at all, in seconds since the epoch.
             cost: How long loading it took, in seconds. The default is 0.0.
@@ -146,19 +146,22 @@ class Codec:
     def _written(self, value: Any) -> tuple[int, bytes]:
         """Return the first form that restores *value*, and its bytes."""
         lack = self.schema.lack
+        why = "it is not quite what its annotation says"
         for form, write in ((PLAIN, self._plain), (MODEL, self._model), (TAGGED, self._tagged)):
             try:
                 payload = write(value)
                 if payload is not None and (form == PLAIN or same(self._read(form, payload), value)):
                     return form, payload
             except Unfit as exc:
-                lack = f"it holds, or is, {exc}" + (f"; {lack}" if lack else "")
+                why = f"it is or holds {exc}"
+                if isinstance(exc, UnfitClass):
+                    why += f", and {lack}" if lack else ", which its annotation does not name"
             except Exception:  # noqa: S112  # pydantic's messages, and users' own, may quote the value
                 continue
         kind = type(value)
         raise UnfitValue(
             f"a value of type {kind.__module__}.{kind.__qualname__} is not cached, because it would not come "
-            f"back as what it is: {lack or 'it is not quite what its annotation says'}"
+            f"back as what it is: {why}"
         )
 
     def _plain(self, value: Any) -> bytes | None:

@@ -79,6 +79,6 @@ def _checked(secret: str | bytes) -> bytes:
             secret = b""
     if len(secret) != KEY_SIZE:
         raise ConfigurationError(
-            "a secret of Encryption is 32 random bytes or their base64: make one with `openssl rand -base64 32`"
+            "a secret of Encryption is 32 random bytes or their base64: make one with openssl rand -base64 32"
         )
     return bytes(secret)

@@ -155,11 +155,11 @@ def _part(field: _Field, name: str, required: bool) -> Callable[[Any], str]:
         try:
             for attribute in attributes:
                 value = getattr(value, attribute)
-            if required and (value is None or value == ""):
+            if required and (value is None or (isinstance(value, str) and not value)):
                 raise Unfit("an empty tenant")
             return spell(value)
         except (Unfit, AttributeError) as exc:
-            found = exc if isinstance(exc, Unfit) else f"no {'.'.join(attributes)}"
+            found = exc if isinstance(exc, Unfit) else f"no {'.'.join(attributes) or 'value in a field'}"
             raise UnfitKey(
                 f"the argument {argument!r} of {name} is or has {found}, of which no cache key can be made: "
                 "pass an id, or name in a template what tells calls apart"
