@@ -117,7 +117,8 @@ class Outage:
         """Tell whether Redis is asked at all; and see to it that somebody looks whether it is back."""
         if self.reads:
             return True
-        self._watch()
+        if self._watcher is None:
+            self._watch()
         return False
 
     def answered(self) -> None:
