@@ -228,6 +228,33 @@ def test_a_change_between_any_two_steps_of_a_call_is_seen_by_the_next(
                 machine.teardown()
 
 
+@pytest.mark.parametrize("how", ["key", "tag", "put"])
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_call_between_any_two_steps_of_a_change_brings_nothing_back(how: str, whose: int) -> None:
+    """What a call finds while a change is being told is gone once it is."""
+    for steps in range(5):
+        machine = Interleavings()
+        machine.begin(local=[2.0, 2.0], stale=0.0, unused="")
+        try:
+            machine.call(1, "a", again=False)
+            machine.finish()
+            machine.change(whose, "a", how)
+            machine.advance([0] * steps)
+            machine.steps.strands, under_way = [], machine.steps.strands
+            machine.call(0, "a", again=False)
+            machine.call(1, "a", again=False)
+            machine.finish()
+            machine.steps.strands += under_way
+            machine.finish()
+            machine.look_at_the_ended()
+            machine.call(0, "a", again=False)
+            machine.call(1, "a", again=False)
+            machine.finish()
+            machine.look_at_the_ended()
+        finally:
+            machine.teardown()
+
+
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("inline", [False, True])
 def test_no_order_of_steps_brings_back_what_was_invalidated(inline: bool, shared: bool) -> None:
