@@ -203,7 +203,7 @@ def test_busy_connections_say_nothing_about_redis(server: Server) -> None:
     server.hang()
     waiting = Thread(target=store.blocking.get, args=([a_key()], 10 * PATIENT))
     waiting.start()
-    until(lambda: not store._pool._idle.qsize())
+    until(lambda: not store._wires._node.pool._idle.qsize())
     with pytest.raises(StoreUnavailable, match="all connections were in use"):
         store.blocking.get([a_key()], 0.01)
     server.go_on()

@@ -332,6 +332,20 @@ def test_forked_child_opens_connections_of_its_own(server: Server) -> None:
     store.close()
 
 
+def test_child_begins_anew(stores: Stores, server: Server) -> None:
+    """What a child does at its birth: it shares no connection, and hears what its parent says."""
+    store, heard = listening(stores, server)
+    ask, key, before = stores.ask(store), a_key(), store._source
+    ask.put(key, b"v", 60, PATIENT)
+    store._begin_anew()
+    until(lambda: heard == [None, None])
+    server.client.publish("svc:invalidations", json.dumps({"from": before, "names": ["of the parent"]}))
+    until(heard.names)
+
+    assert ["of the parent"] == heard.names()
+    assert [b"v"] == stores.ask(store).get([key], PATIENT)
+
+
 def test_closed_store_is_asked_nothing(stores: Stores, server: Server) -> None:
     """After the end, operations are refused, and no connection is left."""
     store = stores.make(server.url)
