@@ -459,7 +459,7 @@ class Looker:
 
 
 def test_changes_go_through_before_reads_do() -> None:
-    """Once Redis has been told what it missed, it is told of changes at once: what is kept comes to an end."""
+    """Once Redis was told what it missed, it is told of changes at once: what is kept comes to an end."""
     looker = Looker()
     looker.outage.postpone(["first"], [], 60)
     until(lambda: looker.outage.reads)

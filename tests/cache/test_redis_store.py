@@ -285,7 +285,7 @@ def test_each_loop_has_its_own_connection(server: Server) -> None:
     """Two loops in two threads work side by side; loops that are closed leave no connection behind."""
     store, key = RedisStore(server.url, budget=PATIENT), a_key()
 
-    async def work() -> list[bytes | None]:
+    async def work() -> Any:
         for _ in range(20):
             await store.awaiting.put(key, b"v", 60, PATIENT)
         return await store.awaiting.get([key], PATIENT)

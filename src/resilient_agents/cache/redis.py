@@ -6,7 +6,7 @@ import os
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from resilient_agents._flow import arun, run
@@ -17,6 +17,9 @@ from resilient_agents.cache._redis_operations import Operations, changes, delive
 from resilient_agents.cache._redis_outage import WRITES_REFUSED, Kept, Outage
 from resilient_agents.cache._redis_wire import Closed, Refusal, pack
 from resilient_agents.cache._redis_wires import Exchange, Part, Wires
+
+if TYPE_CHECKING:
+    from resilient_agents.cache.store import Half
 
 __all__ = ["RedisStore"]
 
@@ -79,8 +82,9 @@ class RedisStore:
         self._listener: Listener | None = None
         self._wires = kind(dialer, max_connections, self._outage.missed)
         operations = Operations(self._outage, self._announcement, clustered=kind.clustered)
-        self.blocking = BlockingHalf(operations)
-        self.awaiting = AwaitingHalf(operations)
+        self._blocking, self._awaiting = BlockingHalf(operations), AwaitingHalf(operations)
+        self.blocking: "Half" = self._blocking
+        self.awaiting: "Half" = self._awaiting
         self._connect(self._wires)
         _stores.add(self)
 
@@ -121,7 +125,7 @@ class RedisStore:
 
     def _connect(self, wires: Wires) -> None:
         self._wires = wires
-        self.blocking.exchange, self.awaiting.exchange = wires.exchange, wires.aexchange
+        self._blocking.exchange, self._awaiting.exchange = wires.exchange, wires.aexchange
 
     def _let_go(self) -> None:
         """Close all connections; new ones may lead to another server."""
