@@ -233,9 +233,10 @@ def test_a_tenant_must_be_in_every_key() -> None:
         cache.entity("agent", model=str, ttl=1)
 
 
-def test_keys_and_tags_are_invalidated_by_name(ask: Ask, origin: Origin) -> None:
+@pytest.mark.parametrize("store", [None, FakeStore], ids=["memory", "store"])
+def test_keys_and_tags_are_invalidated_by_name(store: Any, ask: Ask) -> None:
     """Whoever knows a key or a tag can invalidate it, short or whole; what is not there does not matter."""
-    cache = Cache()
+    cache = Cache(store and store())
     get = ask(cache, ttl=10, tags=["all", "about:{key}"])
     ways: list[Any] = [
         lambda: cache.invalidate("f:k"),
@@ -244,6 +245,7 @@ def test_keys_and_tags_are_invalidated_by_name(ask: Ask, origin: Origin) -> None
         lambda: cache.invalidate_tag("about:k"),
         lambda: asyncio.run(cache.ainvalidate("f:k")),
         lambda: asyncio.run(cache.ainvalidate_tag("all")),
+        lambda: cache.invalidate_tag("all"),
         lambda: get.settle(get.fn.invalidate("k")),
     ]
     for number, invalidate in enumerate(ways, start=1):
@@ -251,7 +253,7 @@ def test_keys_and_tags_are_invalidated_by_name(ask: Ask, origin: Origin) -> None
         assert invalidate()
     assert cache.invalidate("nobody")
     assert cache.invalidate_tag("nobody")
-    assert 9 == cache.stats().invalidations
+    assert 10 == cache.stats().invalidations
 
 
 def test_numbers_are_invalidated_by_template(origin: Origin) -> None:
@@ -518,6 +520,28 @@ def test_an_entity_survives_its_store() -> None:
     assert 1 == elsewhere.get("1")
     store.mend()
     assert elsewhere.get("1") is None
+
+
+@pytest.mark.parametrize("store", [None, FakeStore], ids=["memory", "store"])
+def test_what_does_not_exist_is_no_thing(store: Any, ask: Ask, origin: Origin) -> None:
+    """An entity does not find what a function remembers as not existing."""
+    cache = Cache(store and store())
+    get = ask(cache, ttl=10, negative_ttl=10, model=str)
+    origin.answer = NotFound()
+    with pytest.raises(NotFound):
+        get()
+    things = cache.entity("f", model=str, ttl=10)
+    assert things.get("k") is None
+    assert {} == things.get_many(["k"])
+
+
+def test_functions_of_one_key_have_the_same_tags() -> None:
+    """What one function keeps must not be missed by the tags of another."""
+    cache = Cache()
+    cache.cached("k", ttl=1, tags=["a"])(lambda: 1)
+    cache.cached("k", ttl=1, tags=["a"])(lambda: 2)
+    with pytest.raises(ConfigurationError, match="different tags"):
+        cache.cached("k", ttl=1)(lambda: 3)
 
 
 def test_a_thing_that_cannot_be_stored_is_refused() -> None:

@@ -1,7 +1,6 @@
 """Many callers, one load: in a process and across processes, whoever is cancelled or killed."""
 
 import asyncio
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -307,30 +306,6 @@ def test_one_loop_after_the_other() -> None:
     asyncio.run(left_alone())
     assert "k 1" == asyncio.run(get(slow=False))
     assert 0 == len(cache._tiers.flights)
-
-
-def test_a_forked_child_begins_without_loads() -> None:
-    """What a thread of the parent loads is nothing that a child waits for, and its locks are its own."""
-    cache, gate, begun = Cache(), threading.Event(), threading.Event()
-    parent = os.getpid()
-
-    @cache.cached("k", ttl=10)
-    def get() -> int:
-        if os.getpid() == parent:
-            begun.set()
-            gate.wait(30)
-        return os.getpid()
-
-    with ThreadPoolExecutor(1) as pool:
-        leader = pool.submit(get)
-        assert begun.wait(30)
-        with cache._tiers.flights._lock, cache._tiers.memory._lock:  # type: ignore[union-attr]
-            child = os.fork()
-            if child == 0:
-                os._exit(0 if get() == os.getpid() else 1)
-        assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        gate.set()
-        assert parent == leader.result(30)
 
 
 class Twins:

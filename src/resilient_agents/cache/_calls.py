@@ -148,6 +148,8 @@ def _loaded(tiers: Tiers, call: Call, way: Way, stand_in: Entry | None, *, first
                 return _impatient(tiers, call, stand_in)
         if flight.outcome is None:
             return _without_outcome(way, leads=leads)
+        if first and not leads and _is_older(tiers, call, flight.outcome):
+            return _ABANDONED
         return _result(tiers, call, flight.outcome, stand_in, leads=leads)
     finally:
         flight = None  # type: ignore[assignment]  # a failure holds this frame
@@ -196,6 +198,19 @@ def _result(tiers: Tiers, call: Call, outcome: Outcome, stand_in: Entry | None, 
         return reveal(outcome.entry)
     finally:
         outcome = None  # type: ignore[assignment]  # a failure holds this frame
+
+
+def _is_older(tiers: Tiers, call: Call, outcome: Outcome) -> bool:
+    """Tell whether a load may have begun before a change that the call, which joined it later, must see.
+
+    Its lease was void, or the tags had other versions when it began. Whatever is joined next begins later.
+    """
+    if outcome.entry is None or tiers.store is None:
+        return False
+    if outcome.refused:
+        return True
+    seen = [mark or b"" for mark in call.marks]
+    return bool(seen) and call.reason != "unavailable" and seen != list(outcome.entry.marks)
 
 
 def _is_not_ours(failure: Exception) -> bool:

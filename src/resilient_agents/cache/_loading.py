@@ -1,6 +1,7 @@
 """How a value is loaded: one load for each key, here and across processes."""
 
 import secrets
+from enum import Enum, auto
 from functools import partial
 from typing import Any
 
@@ -82,10 +83,10 @@ def _load(tiers: Tiers, call: Call, way: Way, flight: Flight, *, take_over: bool
             tiers.counters.refreshes += 1
         entry = yield from load(tiers, call, way, bypassed=bypassed)
         kept = yield from _keep(tiers, call, way, flight, entry, lease)
-        if take_over and not kept and not flight.void:
+        if take_over and kept is _Kept.NOT and not flight.void:
             # It could not be written: at least nobody shall find the older value any more.
             yield from tiers.expel((call.key,), (), way)
-        return Outcome(entry=entry)
+        return Outcome(entry=entry, refused=kept is _Kept.REFUSED)
     finally:
         if lease.held:
             _release(tiers, call, way, lease)
@@ -197,25 +198,37 @@ def _wanted(tiers: Tiers, call: Call, entry: Entry) -> bool:
         return False
 
 
-def _keep(tiers: Tiers, call: Call, way: Way, flight: Flight, entry: Entry, lease: _Lease) -> Flow[bool]:
-    """Keep what was loaded, unless it was old at birth; return whether it is where it belongs."""
+class _Kept(Enum):
+    """Where a loaded value has got to."""
+
+    WELL = auto()
+    """Where it belongs; or nowhere, as it should."""
+    REFUSED = auto()
+    """Nowhere: the key was written or invalidated, or loaded by somebody who began later."""
+    NOT = auto()
+    """Not into the store."""
+
+
+def _keep(tiers: Tiers, call: Call, way: Way, flight: Flight, entry: Entry, lease: _Lease) -> Flow[_Kept]:
+    """Keep what was loaded, unless it was old at birth."""
+    epoch = None if tiers.memory is None else tiers.memory.epoch
     if flight.void or not _wanted(tiers, call, entry):
-        return True
-    kept = tiers.store is None
+        return _Kept.WELL
+    kept = _Kept.WELL if tiers.store is None else _Kept.NOT
     if lease.held and tiers.store is not None:
         data = tiers.sealed(call, entry)
         if data is None:
-            return False
+            return _Kept.NOT
         ttl = entry.soft + call.plan.freshness.grace(entry.value) - monotonic()
+        tiers.flights.close(flight)
         try:
             fill = way.half(tiers.store).fill
             stored = yield from tiers.ask(call, fill, call.key, data, ttl, lease.token)
-            lease.held, kept = False, True
-            if not stored:  # somebody has written or invalidated it since
-                return True
+            lease.held = False
+            if not stored:
+                return _Kept.REFUSED
+            kept = _Kept.WELL
         except StoreUnavailable:
             pass  # memory has it all the same
-    epoch = None if tiers.memory is None else tiers.memory.epoch
-    if not flight.void:
-        tiers.remember(call, entry, epoch)
+    tiers.remember(call, entry, epoch)
     return kept

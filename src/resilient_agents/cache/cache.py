@@ -116,6 +116,7 @@ class Cache:
             lease=lease,
         )
         self._automatic: set[str] = set()
+        self._tags: dict[str, tuple[str, ...]] = {}
 
     def __repr__(self) -> str:
         tiers = self._tiers
@@ -190,6 +191,7 @@ class Cache:
             plan = self._plan(name_of(fn), ages, condition, soft_timeout)
             if self._tiers.store is not None:
                 plan.codec = self._settings.codec_of(fn, model)
+            self._settle_tags(key, tuple(tags))
             function = Function(
                 self._tiers,
                 plan,
@@ -216,6 +218,13 @@ class Cache:
             soft_timeout=soft_timeout,
             origin_limit=self._settings.origin_limit,
         )
+
+    def _settle_tags(self, key: str | None, tags: tuple[str, ...]) -> None:
+        if key is not None and self._tags.setdefault(key, tags) != tags:
+            raise ConfigurationError(
+                f"two functions have the key {key!r} and different tags: what one of them keeps would not be "
+                "invalidated by the tags of the other. Give them the same tags, or different keys"
+            )
 
     def _key_of(self, fn: Callable[..., Any], template: str | None) -> Any:
         name = name_of(fn)

@@ -83,8 +83,8 @@ class RedisStore:
         self._wires = kind(dialer, max_connections, self._outage.missed)
         operations = Operations(self._outage, self._announcement, clustered=kind.clustered)
         self._blocking, self._awaiting = BlockingHalf(operations), AwaitingHalf(operations)
-        self.blocking: "Half" = self._blocking
-        self.awaiting: "Half" = self._awaiting
+        self.blocking: Half = self._blocking
+        self.awaiting: Half = self._awaiting
         self._connect(self._wires)
         _stores.add(self)
 
