@@ -232,7 +232,7 @@ def plot(figures: list[Figure], hangs: list[Hang], path: Path) -> None:
             False,
         ),
         (
-            "a call while Redis hangs, ms (median of the first 50, and of the next 50)",
+            "a call while Redis hangs, ms: the first 50, and the next 50",
             [f"{it.subject}, {when}" for it in hung for when in ("first", "next")],
             [ms for it in hung for ms in (it.at_once[0], it.after[0])],
             [f"{ms:,.3g} ms" for it in hung for ms in (it.at_once[0], it.after[0])],
