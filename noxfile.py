@@ -20,6 +20,7 @@ BENCHMARKS = (
     "policies.py",
     "classify.py",
     "durable_submit.py",
+    "cache.py",
 )
 
 

@@ -2,6 +2,7 @@
 
 from asyncio import CancelledError
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any
 
 from resilient_agents._clock import clock
@@ -37,6 +38,7 @@ class Strand:
         self.result: Any = None
         self.failure: Exception | None = None
         self._flow = flow
+        self._context = copy_context()
         self._step: Callable[[], Any] | None = None
         self._answer: tuple[Any, Exception | None] | None = (None, None)
 
@@ -51,16 +53,17 @@ class Strand:
         if self._answer is None:
             assert self._step is not None
             try:
-                self._answer = (self._step(), None)
+                self._answer = (self._context.run(self._step), None)
             except Exception as exc:
                 self._answer = (None, exc)
             return
         (value, failure), self._answer = self._answer, None
         try:
             if failure is not None:
-                self._step = self._flow.throw(failure)
+                self._step = self._context.run(self._flow.throw, failure)
             else:
-                self._step = self._flow.send(True if isinstance(value, Bell) else value)
+                sent = True if isinstance(value, Bell) else value
+                self._step = self._context.run(self._flow.send, sent)
         except StopIteration as stop:
             self.done, self.result = True, stop.value
         except CancelledError:  # the load that it led was cancelled
@@ -71,7 +74,7 @@ class Strand:
     def cancel(self) -> None:
         """Close the flow where it is, as a cancelled task does."""
         self.done = self.cancelled = True
-        self._flow.close()
+        self._context.run(self._flow.close)
         self._ended()
 
 

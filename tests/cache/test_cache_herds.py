@@ -1,7 +1,6 @@
 """Many callers, one load: in a process and across processes, whoever is cancelled or killed."""
 
 import asyncio
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.cache.conftest import Origin
-from tests.policies.crowd import THREADS, at_once, until
+from tests.policies.crowd import PATIENCE, THREADS, at_once, until
 
 from resilient_agents import deadline, events
 from resilient_agents.cache import Cache
@@ -22,7 +21,7 @@ STORES = pytest.mark.parametrize("shared", [False, True], ids=["memory", "store"
 
 def cache_of(*, shared: bool) -> Cache:
     """Return a cache in memory, or one with a store alone."""
-    return Cache(FakeStore() if shared else None, jitter=0.0)
+    return Cache(FakeStore() if shared else None, jitter=0.0, budget=PATIENCE)
 
 
 @STORES
@@ -309,30 +308,6 @@ def test_one_loop_after_the_other() -> None:
     assert 0 == len(cache._tiers.flights)
 
 
-def test_a_forked_child_begins_without_loads() -> None:
-    """What a thread of the parent loads is nothing that a child waits for, and its locks are its own."""
-    cache, gate, begun = Cache(), threading.Event(), threading.Event()
-    parent = os.getpid()
-
-    @cache.cached("k", ttl=10)
-    def get() -> int:
-        if os.getpid() == parent:
-            begun.set()
-            gate.wait(30)
-        return os.getpid()
-
-    with ThreadPoolExecutor(1) as pool:
-        leader = pool.submit(get)
-        assert begun.wait(30)
-        with cache._tiers.flights._lock, cache._tiers.memory._lock:  # type: ignore[union-attr]
-            child = os.fork()
-            if child == 0:
-                os._exit(0 if get() == os.getpid() else 1)
-        assert 0 == os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        gate.set()
-        assert parent == leader.result(30)
-
-
 class Twins:
     """Two processes: one store, a cache and a function in each."""
 
@@ -340,7 +315,7 @@ class Twins:
         self.calls: list[str] = []
         self.gate = asyncio.Event()
         self.stores = FakeStore.twins(2)
-        self.caches = [Cache(store, jitter=0.0, **options) for store in self.stores]
+        self.caches = [Cache(store, jitter=0.0, budget=PATIENCE, **options) for store in self.stores]
         self.get = [self.function(cache, name) for cache, name in zip(self.caches, "ab", strict=True)]
 
     def function(self, cache: Cache, name: str) -> Any:
@@ -399,7 +374,7 @@ async def test_a_leader_that_never_ends_is_not_waited_for(clock: FakeClock) -> N
 
 
 async def test_a_lease_lasts_as_long_as_loads_take(clock: FakeClock) -> None:
-    """Once it is known how long a load takes, the lease is three times as long, and the wait half as long again."""
+    """Once it is known how long a load takes, the lease is three times as long."""
     stores = FakeStore.twins(2)
     cache = Cache(stores[0], jitter=0.0, lease=1.0)
 

@@ -192,6 +192,69 @@ class Interleavings(RuleBasedStateMachine):
         self.checks = remaining
 
 
+@pytest.mark.parametrize("local_ttl", [None, 2.0])
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("inline", [False, True])
+@pytest.mark.parametrize("how", ["key", "tag", "put"])
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_change_between_any_two_steps_of_a_call_is_seen_by_the_next(
+    local_ttl: float | None, beside: bool, inline: bool, how: str, whose: int
+) -> None:
+    """Who asks after a change sees it, whether a call that began before is over by then or under way."""
+    for steps in range(16):
+        for warm in (True, False):
+            machine = Interleavings()
+            machine.inline = inline
+            machine.begin(local=[local_ttl, local_ttl], stale=0.0, unused="")
+            try:
+                if warm:
+                    machine.call(1, "a", again=False)
+                    machine.finish()
+                machine.call(0, "a", again=False)
+                machine.advance([0, 1] * steps)
+                machine.steps.strands, under_way = [], machine.steps.strands
+                machine.change(whose, "a", how)
+                machine.finish()
+                machine.look_at_the_ended()
+                if beside:  # the newcomer gets as far as he can without the other one
+                    machine.call(0, "a", again=False)
+                    machine.finish()
+                machine.steps.strands += under_way
+                machine.finish()
+                machine.call(0, "a", again=False)
+                machine.finish()
+                machine.look_at_the_ended()
+            finally:
+                machine.teardown()
+
+
+@pytest.mark.parametrize("how", ["key", "tag", "put"])
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_call_between_any_two_steps_of_a_change_brings_nothing_back(how: str, whose: int) -> None:
+    """What a call finds while a change is being told is gone once it is."""
+    for steps in range(5):
+        machine = Interleavings()
+        machine.begin(local=[2.0, 2.0], stale=0.0, unused="")
+        try:
+            machine.call(1, "a", again=False)
+            machine.finish()
+            machine.change(whose, "a", how)
+            machine.advance([0] * steps)
+            machine.steps.strands, under_way = [], machine.steps.strands
+            machine.call(0, "a", again=False)
+            machine.call(1, "a", again=False)
+            machine.finish()
+            machine.steps.strands += under_way
+            machine.finish()
+            machine.look_at_the_ended()
+            machine.call(0, "a", again=False)
+            machine.call(1, "a", again=False)
+            machine.finish()
+            machine.look_at_the_ended()
+        finally:
+            machine.teardown()
+
+
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("inline", [False, True])
 def test_no_order_of_steps_brings_back_what_was_invalidated(inline: bool, shared: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from resilient_agents import events
 from resilient_agents._flow import Flow
 from resilient_agents.cache._entry import MISS, Entry, Miss, Missing, may_pass, monotonic
-from resilient_agents.cache._flights import Outcome, waiting_for
+from resilient_agents.cache._flights import Flight, Outcome, waiting_for
 from resilient_agents.cache._loading import load, perform
 from resilient_agents.cache._tiers import Call, Tiers
 from resilient_agents.cache._ways import Way
@@ -138,10 +138,7 @@ def _loaded(tiers: Tiers, call: Call, way: Way, stand_in: Entry | None, *, first
     try:
         if leads:
             soft = stand_in is not None and call.plan.soft_timeout is not None and first
-            inline = way.inline and not soft
-            begin = partial(perform, tiers, call, way, flight)
-            if inline or not way.begin(flight, begin, partial(tiers.flights.end, flight, None)):
-                yield from begin()
+            yield from _begun(tiers, call, way, flight, inline=way.inline and not soft)
         with waiting_for(flight) as circular:
             if circular:
                 return reveal((yield from load(tiers, call, way, bypassed=False)))
@@ -151,9 +148,20 @@ def _loaded(tiers: Tiers, call: Call, way: Way, stand_in: Entry | None, *, first
                 return _impatient(tiers, call, stand_in)
         if flight.outcome is None:
             return _without_outcome(way, leads=leads)
+        if first and not leads and _is_older(tiers, call, flight.outcome):
+            return _ABANDONED
         return _result(tiers, call, flight.outcome, stand_in, leads=leads)
     finally:
         flight = None  # type: ignore[assignment]  # a failure holds this frame
+
+
+def _begun(
+    tiers: Tiers, call: Call, way: Way, flight: Flight, *, inline: bool, take_over: bool = False
+) -> Flow[None]:
+    """Perform a load *inline*, in the flow of its leader, or else begin it beside him."""
+    load = partial(perform, tiers, call, way, flight, take_over=take_over)
+    if inline or not way.begin(flight, load, partial(tiers.flights.end, flight, None)):
+        yield from load()
 
 
 def _without_outcome(way: Way, *, leads: bool) -> _Abandoned:
@@ -192,6 +200,19 @@ def _result(tiers: Tiers, call: Call, outcome: Outcome, stand_in: Entry | None, 
         outcome = None  # type: ignore[assignment]  # a failure holds this frame
 
 
+def _is_older(tiers: Tiers, call: Call, outcome: Outcome) -> bool:
+    """Tell whether a load may have begun before a change that the call, which joined it later, must see.
+
+    Its lease was void, or the tags had other versions when it began. Whatever is joined next begins later.
+    """
+    if outcome.entry is None or tiers.store is None:
+        return False
+    if outcome.refused:
+        return True
+    seen = [mark or b"" for mark in call.marks]
+    return bool(seen) and call.reason != "unavailable" and seen != list(outcome.entry.marks)
+
+
 def _is_not_ours(failure: Exception) -> bool:
     """Tell whether a load failed only because the deadline of another caller had passed."""
     return isinstance(failure, DeadlineExceeded) and failure.code == DeadlineExceeded.code
@@ -209,10 +230,8 @@ def renewed(tiers: Tiers, call: Call, way: Way) -> Flow[Any]:
         flight, leads = tiers.flights.join(call.key, call.tags, way.place())
         result: Any
         try:
-            begin = partial(perform, tiers, call, way, flight, take_over=True)
-            ended = partial(tiers.flights.end, flight, None)
-            if leads and (way.inline or not way.begin(flight, begin, ended)):
-                yield from begin()
+            if leads:
+                yield from _begun(tiers, call, way, flight, inline=way.inline, take_over=True)
             if not (yield from tiers.flights.wait(flight, way.waiting, remaining())):
                 return _impatient(tiers, call, None)
             if flight.outcome is None:

@@ -25,11 +25,13 @@ class Outcome(NamedTuple):
         entry: What was loaded, or found in the store by then.
         failure: What the origin raised.
         herd: Who had loaded it by then: ``"process"``, ``"processes"``, or an empty text.
+        refused: Whether the store did not take it, for something newer happened to the key since it began.
     """
 
     entry: Entry | None = None
     failure: Exception | None = None
     herd: str = ""
+    refused: bool = False
 
 
 class Flight:
@@ -105,6 +107,11 @@ class Flights:
                 if flight.key in gone or not gone.isdisjoint(flight.tags):
                     flight.void = True
                     self._forget(flight)
+
+    def close(self, flight: Flight) -> None:
+        """Let nobody join a load any more: what it brings may be old by the time at which he begins."""
+        with self._lock:
+            self._forget(flight)
 
     def end(self, flight: Flight, outcome: Outcome | None) -> None:
         """Tell those who wait how a load ended."""

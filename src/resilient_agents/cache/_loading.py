@@ -1,6 +1,7 @@
 """How a value is loaded: one load for each key, here and across processes."""
 
 import secrets
+from enum import Enum, auto
 from functools import partial
 from typing import Any
 
@@ -30,10 +31,18 @@ def perform(tiers: Tiers, call: Call, way: Way, flight: Flight, *, take_over: bo
         with leading(flight):
             outcome = yield from _load(tiers, call, way, flight, take_over=take_over)
     except Exception as exc:
-        outcome = Outcome(failure=exc)
+        outcome = Outcome(failure=_as_it_came(exc))
     finally:
         tiers.flights.end(flight, outcome)
         outcome = flight = None  # type: ignore[assignment]  # a failure holds this frame
+
+
+def _as_it_came(exc: Exception) -> Exception:
+    """Take the frames of this module off a failure: they hold the load, which will hold the failure."""
+    traceback = exc.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals is globals():
+        traceback = traceback.tb_next
+    return exc.with_traceback(traceback)
 
 
 class _Lease:
@@ -73,20 +82,21 @@ def _load(tiers: Tiers, call: Call, way: Way, flight: Flight, *, take_over: bool
         if flight.background:
             tiers.counters.refreshes += 1
         entry = yield from load(tiers, call, way, bypassed=bypassed)
-        yield from _keep(tiers, call, way, flight, entry, lease)
-        return Outcome(entry=entry)
+        kept = yield from _keep(tiers, call, way, flight, entry, lease)
+        if take_over and kept is _Kept.NOT and not flight.void:
+            # It could not be written: at least nobody shall find the older value any more.
+            yield from tiers.expel((call.key,), (), way)
+        return Outcome(entry=entry, refused=kept is _Kept.REFUSED)
     finally:
         if lease.held:
             _release(tiers, call, way, lease)
 
 
 def _release(tiers: Tiers, call: Call, way: Way, lease: _Lease) -> None:
-    """End a lease that is not used, so that others need not wait for it."""
+    """End a lease that is not used, so that others need not wait for it; the caller need not wait either."""
     store = tiers.store
-    # A thread has to wait for it, within what is left of the budget of its call; a task of its own can do it.
-    seconds = call.left if way.inline else tiers.budget
-    if store is not None and seconds > 0 and store.usable():
-        way.afterwards(partial(way.half(store).release, call.key, lease.token, within=seconds))
+    if store is not None and store.usable():
+        way.afterwards(partial(way.half(store).release, call.key, lease.token, within=tiers.budget))
 
 
 def _claim(
@@ -98,8 +108,8 @@ def _claim(
     """
     assert tiers.store is not None  # noqa: S101 - for type checkers
     claim, typical = way.half(tiers.store).claim, call.plan.typical
-    patience = max(SHORTEST_PATIENCE, 1.5 * typical) if typical else tiers.lease
-    seconds = max(tiers.lease, 3 * typical)
+    patience = tiers.lease if typical is None else max(SHORTEST_PATIENCE, 1.5 * typical)
+    seconds = max(tiers.lease, 3 * (typical or 0.0))
     given_up_at, pause = monotonic() + patience, FIRST_PAUSE
     while True:
         epoch = 0 if tiers.memory is None else tiers.memory.epoch
@@ -188,23 +198,37 @@ def _wanted(tiers: Tiers, call: Call, entry: Entry) -> bool:
         return False
 
 
-def _keep(tiers: Tiers, call: Call, way: Way, flight: Flight, entry: Entry, lease: _Lease) -> Flow[None]:
+class _Kept(Enum):
+    """Where a loaded value has got to."""
+
+    WELL = auto()
+    """Where it belongs; or nowhere, as it should."""
+    REFUSED = auto()
+    """Nowhere: the key was written or invalidated, or loaded by somebody who began later."""
+    NOT = auto()
+    """Not into the store."""
+
+
+def _keep(tiers: Tiers, call: Call, way: Way, flight: Flight, entry: Entry, lease: _Lease) -> Flow[_Kept]:
     """Keep what was loaded, unless it was old at birth."""
+    epoch = None if tiers.memory is None else tiers.memory.epoch
     if flight.void or not _wanted(tiers, call, entry):
-        return
+        return _Kept.WELL
+    kept = _Kept.WELL if tiers.store is None else _Kept.NOT
     if lease.held and tiers.store is not None:
         data = tiers.sealed(call, entry)
         if data is None:
-            return
+            return _Kept.NOT
         ttl = entry.soft + call.plan.freshness.grace(entry.value) - monotonic()
+        tiers.flights.close(flight)
         try:
             fill = way.half(tiers.store).fill
             stored = yield from tiers.ask(call, fill, call.key, data, ttl, lease.token)
             lease.held = False
             if not stored:
-                return
+                return _Kept.REFUSED
+            kept = _Kept.WELL
         except StoreUnavailable:
             pass  # memory has it all the same
-    epoch = None if tiers.memory is None else tiers.memory.epoch
-    if not flight.void:
-        tiers.remember(call, entry, epoch)
+    tiers.remember(call, entry, epoch)
+    return kept

@@ -26,7 +26,7 @@ class Plan:
         soft_timeout: Time in seconds after which an old value is answered with, or *None*.
         origin: How many loads run at a time while the store is away.
         pauses: Keys whose origin failed a moment ago.
-        typical: How long the last load took, in seconds; 0 before the first.
+        typical: How long the last load took, in seconds; *None* before the first.
         warned: Whether it was said that a value of it cannot be kept.
     """
 
@@ -59,7 +59,7 @@ class Plan:
         self.soft_timeout = soft_timeout
         self.origin = Bulkhead(origin_limit, queue=1_000_000, name=name)
         self.pauses = Pauses()
-        self.typical = 0.0
+        self.typical: float | None = None
         self.warned = False
 
 

@@ -251,15 +251,23 @@ class Tiers:
         names = (*keys, *tags)
         self.counters.invalidations += len(names)
         self.forget(names)
-        if self.store is None or not names:
-            return True
-        marks = {tag: secrets.token_bytes(8) for tag in tags}
-        operation = partial(way.half(self.store).invalidate, keys, marks, LONGEST_LIFE, within=self.budget)
         try:
-            return (yield from self._deliver(operation, keys, marks))
+            return (yield from self.expel(keys, tags, way))
         finally:
             # A reader may have found the old value before the store lost it.
             self.forget(names)
+
+    def expel(self, keys: Sequence[str], tags: Sequence[str], way: Way) -> Flow[bool]:
+        """Have the store forget keys and tags, and tell other processes; now or later.
+
+        Returns:
+            Whether it is done.
+        """
+        if self.store is None or not (keys or tags):
+            return True
+        marks = {tag: secrets.token_bytes(8) for tag in tags}
+        operation = partial(way.half(self.store).invalidate, keys, marks, LONGEST_LIFE, within=self.budget)
+        return (yield from self._deliver(operation, keys, marks))
 
     def _deliver(
         self, operation: Callable[[], Any], keys: Sequence[str], marks: Mapping[str, bytes]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
 
 MOST_THREADS = 8
-"""How many threads refresh entries in the background at a time; what finds none is refreshed later."""
+"""How many threads work in the background at a time; what finds none is refreshed later."""
 
 MOST_TASKS = 256
 """How many loads of tasks are under way at a time, beyond which none is begun in the background."""
@@ -50,7 +50,7 @@ class Way(Protocol):
         ...
 
     def afterwards(self, step: Callable[[], Any]) -> None:
-        """Perform one step while the caller is being torn down, if that is possible."""
+        """Perform one step beside the caller, who may be about to end, if there is room for it."""
         ...
 
 
@@ -72,14 +72,18 @@ class _Blocking:
         return None
 
     def begin(self, flight: Flight, flow: Callable[[], Flow[Any]], ended: Callable[[], None]) -> bool:
+        context = copy_context()
+        context.run(lift)
+        return self._start(_perform, context.run, flow, ended)
+
+    def afterwards(self, step: Callable[[], Any]) -> None:
+        self._start(_quietly, step)
+
+    def _start(self, target: Callable[..., None], *args: Any) -> bool:
         running = self._running = {thread for thread in self._running if thread.is_alive()}
         if len(running) >= MOST_THREADS:
             return False
-        context = copy_context()
-        context.run(lift)
-        thread = threading.Thread(
-            target=_perform, args=(context.run, flow, ended), name="resilient-agents-refresh", daemon=True
-        )
+        thread = threading.Thread(target=target, args=args, name="resilient-agents-cache", daemon=True)
         try:
             thread.start()
         except RuntimeError:  # no more threads, or the process ends
@@ -87,16 +91,17 @@ class _Blocking:
         running.add(thread)
         return True
 
-    def afterwards(self, step: Callable[[], Any]) -> None:
-        with suppress(Exception):
-            step()
-
 
 def _perform(within: Callable[..., Any], flow: Callable[[], Flow[Any]], ended: Callable[[], None]) -> None:
     try:
         within(lambda: run(flow()))
     finally:
         ended()
+
+
+def _quietly(step: Callable[[], Any]) -> None:
+    with suppress(Exception):
+        step()
 
 
 class _Awaiting:
@@ -135,7 +140,7 @@ class _Awaiting:
         import asyncio
 
         with suppress(RuntimeError):  # the loop is gone
-            self._keep(asyncio.get_running_loop().create_task(_quietly(step)))
+            self._keep(asyncio.get_running_loop().create_task(_aquietly(step)))
 
     def _keep(self, task: "asyncio.Task[Any]") -> None:
         """Hold *task* until it ends: an event loop does not."""
@@ -143,7 +148,7 @@ class _Awaiting:
         task.add_done_callback(self._tasks.discard)
 
 
-async def _quietly(step: Callable[[], Any]) -> None:
+async def _aquietly(step: Callable[[], Any]) -> None:
     with suppress(Exception):
         await step()
 

@@ -1,6 +1,6 @@
 """`Cache`: values that were loaded once, in memory, in Redis or both."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from random import random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -15,7 +15,7 @@ from resilient_agents.cache._tiers import Tiers
 from resilient_agents.cache._ways import AWAITING_WAY, BLOCKING_WAY
 from resilient_agents.cache.cached import Caching
 from resilient_agents.cache.entity import Entity
-from resilient_agents.cache.invalidation import Invalidates
+from resilient_agents.cache.invalidation import Invalidates, filled
 from resilient_agents.cache.keys import compile_key, compile_tag, literal_key, literal_tag
 from resilient_agents.cache.stats import CacheStats
 from resilient_agents.errors import ConfigurationError
@@ -116,6 +116,7 @@ class Cache:
             lease=lease,
         )
         self._automatic: set[str] = set()
+        self._tags: dict[str, tuple[str, ...]] = {}
 
     def __repr__(self) -> str:
         tiers = self._tiers
@@ -190,6 +191,7 @@ class Cache:
             plan = self._plan(name_of(fn), ages, condition, soft_timeout)
             if self._tiers.store is not None:
                 plan.codec = self._settings.codec_of(fn, model)
+            self._settle_tags(key, tuple(tags))
             function = Function(
                 self._tiers,
                 plan,
@@ -216,6 +218,13 @@ class Cache:
             soft_timeout=soft_timeout,
             origin_limit=self._settings.origin_limit,
         )
+
+    def _settle_tags(self, key: str | None, tags: tuple[str, ...]) -> None:
+        if key is not None and self._tags.setdefault(key, tags) != tags:
+            raise ConfigurationError(
+                f"two functions have the key {key!r} and different tags: what one of them keeps would not be "
+                "invalidated by the tags of the other. Give them the same tags, or different keys"
+            )
 
     def _key_of(self, fn: Callable[..., Any], template: str | None) -> Any:
         name = name_of(fn)
@@ -272,36 +281,48 @@ class Cache:
             plan.codec = self._settings.codec(model)
         return Entity(self._tiers, plan, name)
 
-    def invalidate(self, key: str) -> bool:
+    def invalidate(self, key: str, /, **arguments: object) -> bool:
         """Invalidate one key, in every process.
 
         Args:
-            key: The key without the prefix, as in ``"agent:42"``; or whole, as `key_for` returns it.
+            key: The key without the prefix, as in ``"agent:42"``, or whole, as ``key_for`` returns it; or a
+                template, as in ``invalidate("agent:{agent_id}", agent_id=42)``. Only the template knows that
+                the number 42 is another key than the text ``"42"``.
+            **arguments: What the template names.
 
         Returns:
             Whether the store knows; else it is told as soon as it answers again.
+
+        Raises:
+            ConfigurationError: The key is wrong, or an argument is missing or not named.
+            UnfitKey: An argument cannot be part of a key.
         """
-        return run(self._tiers.invalidate((self._whole(key),), (), BLOCKING_WAY))
+        return run(self._tiers.invalidate((self._whole(key, arguments),), (), BLOCKING_WAY))
 
-    async def ainvalidate(self, key: str) -> bool:
+    async def ainvalidate(self, key: str, /, **arguments: object) -> bool:
         """Invalidate one key; the awaiting twin of `invalidate`."""
-        return await arun(self._tiers.invalidate((self._whole(key),), (), AWAITING_WAY))
+        return await arun(self._tiers.invalidate((self._whole(key, arguments),), (), AWAITING_WAY))
 
-    def invalidate_tag(self, tag: str) -> bool:
+    def invalidate_tag(self, tag: str, /, **arguments: object) -> bool:
         """Invalidate all entries that have a tag, in every process.
 
         Args:
-            tag: The tag, as in ``"org:1"``.
+            tag: The tag, as in ``"org:1"``; or a template, as for `invalidate`.
+            **arguments: What the template names.
 
         Returns:
             Whether the store knows; else it is told as soon as it answers again.
+
+        Raises:
+            ConfigurationError: The tag is wrong, or an argument is missing or not named.
+            UnfitKey: An argument cannot be part of a tag.
         """
-        name = literal_tag(tag, prefix=self._tiers.name)
+        name = literal_tag(filled(tag, arguments), prefix=self._tiers.name)
         return run(self._tiers.invalidate((), (name,), BLOCKING_WAY))
 
-    async def ainvalidate_tag(self, tag: str) -> bool:
+    async def ainvalidate_tag(self, tag: str, /, **arguments: object) -> bool:
         """Invalidate all entries that have a tag; the awaiting twin of `invalidate_tag`."""
-        name = literal_tag(tag, prefix=self._tiers.name)
+        name = literal_tag(filled(tag, arguments), prefix=self._tiers.name)
         return await arun(self._tiers.invalidate((), (name,), AWAITING_WAY))
 
     def stats(self) -> CacheStats:
@@ -319,7 +340,8 @@ class Cache:
         if self._tiers.store is not None:
             await self._tiers.store.aclose()
 
-    def _whole(self, key: str) -> str:
+    def _whole(self, key: str, arguments: Mapping[str, object]) -> str:
         prefix = self._tiers.name
-        whole = key.startswith(f"{prefix}:{{") and key.endswith("}")
-        return key if whole else literal_key(key, prefix=prefix)
+        if not arguments and key.startswith(f"{prefix}:{{") and key.endswith("}"):
+            return key
+        return literal_key(filled(key, arguments), prefix=prefix)

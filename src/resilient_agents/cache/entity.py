@@ -1,11 +1,11 @@
 """`Cache.entity`: the entries of one kind of thing, read and written by hand."""
 
 from collections.abc import Iterable
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeGuard, TypeVar, cast
 
 from resilient_agents._flow import Flow, arun, run
 from resilient_agents.cache._calls import glimpsed
-from resilient_agents.cache._entry import MISS, Entry, monotonic
+from resilient_agents.cache._entry import MISS, Entry, Missing, monotonic
 from resilient_agents.cache._plan import Plan
 from resilient_agents.cache._tiers import Call, Tiers
 from resilient_agents.cache._ways import AWAITING_WAY, BLOCKING_WAY, Way
@@ -89,30 +89,33 @@ class Entity(Generic[M]):
         return None if found is MISS else cast("M", found)
 
     def _got_many(self, ids: Iterable[object], way: Way) -> Flow[dict[Any, M]]:
-        tiers, found = self._tiers, {}
-        memory = tiers.memory
+        tiers, memory = self._tiers, self._tiers.memory
         calls = {each: self._call(each) for each in ids}
-        wanted = []
-        for each, call in calls.items():
-            entry = None if memory is None else memory.entries.get(call.key)
-            if entry is not None and monotonic() < entry.quiet_until:
-                found[each] = entry.value
-            else:
-                wanted.append(each)
-        if tiers.store is None or not wanted:
-            return found
-        epoch = 0 if memory is None else memory.epoch
-        names = [calls[each].key for each in wanted]
-        try:
+        found: dict[Any, Entry | None] = {}
+        if memory is not None:
+            now = monotonic()
+            kept = {each: memory.entries.get(call.key) for each, call in calls.items()}
+            found = {
+                each: entry
+                for each, entry in kept.items()
+                if entry is not None and (tiers.store is None or now < entry.quiet_until)
+            }
+        wanted = [each for each in calls if each not in found]
+        if tiers.store is not None and wanted:
+            epoch = 0 if memory is None else memory.epoch
             asking = Call(self._plan, "", (), _no_origin, tiers.budget)
-            values = yield from tiers.ask(asking, way.half(tiers.store).get, names)
-        except StoreUnavailable:
-            return found
-        for each, value in zip(wanted, values, strict=True):
-            entry = tiers.learn(calls[each], (value,), epoch, None)
-            if entry is not None and monotonic() < entry.soft:
-                found[each] = entry.value
-        return found
+            names = [calls[each].key for each in wanted]
+            try:
+                values = yield from tiers.ask(asking, way.half(tiers.store).get, names)
+            except StoreUnavailable:
+                wanted = values = []
+            for each, value in zip(wanted, values, strict=True):
+                found[each] = tiers.learn(calls[each], (value,), epoch, None)
+        return {each: entry.value for each, entry in found.items() if _is_there(entry)}
+
+
+def _is_there(entry: Entry | None) -> TypeGuard[Entry]:
+    return entry is not None and monotonic() < entry.soft and not isinstance(entry.value, Missing)
 
 
 def _no_origin() -> Any:

@@ -1,18 +1,41 @@
 """`Cache.invalidates`: what a function changes is loaded anew."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from string import Formatter
 from typing import Any, ParamSpec, TypeVar, cast
 
 from resilient_agents._flow import Flow, arun, run
 from resilient_agents.cache._tiers import Tiers
 from resilient_agents.cache._ways import AWAITING_WAY, BLOCKING_WAY, Way
-from resilient_agents.cache.keys import compile_key, compile_tag
-from resilient_agents.errors import classify
+from resilient_agents.cache.keys import compile_key, compile_tag, key_part
+from resilient_agents.errors import ConfigurationError, classify
 from resilient_agents.policies._functions import must_be_awaited, refuse_class
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def filled(template: str, arguments: Mapping[str, object]) -> str:
+    """Return the body of a key or tag: *template* with its arguments, spelled as in every key.
+
+    Raises:
+        ConfigurationError: An argument is missing or not named.
+        UnfitKey: An argument cannot be part of a key.
+    """
+    if not arguments:
+        return template
+    parts, named = [], set()
+    for before, field, _, _ in Formatter().parse(template):
+        parts.append(before)
+        if field is not None:
+            if field not in arguments:
+                raise ConfigurationError(f"the template {template!r} needs {field}=")
+            parts.append(key_part(arguments[field]))
+            named.add(field)
+    if unknown := arguments.keys() - named:
+        raise ConfigurationError(f"the template {template!r} does not name {', '.join(sorted(unknown))}")
+    return "".join(parts)
 
 
 class Invalidates:

@@ -78,30 +78,47 @@ class _Blocking:
 
 
 class _TaskBell:
-    __slots__ = ("_future", "_loop")
+    __slots__ = ("_future", "_loop", "_rung")
 
     def __init__(self) -> None:
         import asyncio
 
         self._loop = asyncio.get_running_loop()
-        self._future = self._loop.create_future()
+        self._future: asyncio.Future[None] | None = None
+        self._rung = False
 
     def ring(self) -> bool:
+        import asyncio
+
+        if asyncio._get_running_loop() is self._loop:
+            self._hear()
+            return True
         try:
-            self._loop.call_soon_threadsafe(self._settle)
+            self._loop.call_soon_threadsafe(self._hear)
         except RuntimeError:  # the loop is closed
             return False
         return True
 
-    def _settle(self) -> None:
-        if not self._future.done():
+    def _hear(self) -> None:
+        self._rung = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._future is not None and not self._future.done():
             self._future.set_result(None)
 
     async def wait(self, seconds: float | None) -> bool:
-        import asyncio
-
-        await asyncio.wait((self._future,), timeout=seconds)
-        return self._future.done()
+        if self._rung:
+            return True
+        self._future = self._loop.create_future()
+        timer = None if seconds is None else self._loop.call_later(seconds, self._wake)
+        try:
+            await self._future
+        finally:
+            self._future = None
+            if timer is not None:
+                timer.cancel()
+        return self._rung
 
 
 class _Awaiting:
