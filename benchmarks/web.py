@@ -1,7 +1,7 @@
 """What the adapters cost a web framework: requests that go well, and requests that fail.
 
-Each application is measured bare and with `install`, in one run, in interleaved rounds: as CPU time of a request
-that is handed to it in the process, and as requests a second through a real server and a real client.
+Each application is measured bare and with `install`, in one run, in interleaved rounds: as CPU time of a
+request that is handed to it in the process, and as requests a second through a real server.
 
     python benchmarks/web.py [--rounds 30] [--json FILE]
 """
@@ -89,7 +89,7 @@ def fastapi_application(installed: bool) -> Any:
 
 
 def over_asgi(app: Any, request: Request) -> Callable[[Any], Awaitable[None]]:
-    """Return a function that hands a request to an application, as a server does, and logs what it lets out."""
+    """Return a function that hands over a request, as a server does, and logs what is let out."""
     message = {"type": "http.request", "body": request.body, "more_body": False}
     headers = [*HEADERS, (b"content-length", str(len(request.body)).encode())]
     log = logging.getLogger("uvicorn.error")
@@ -122,8 +122,8 @@ def over_asgi(app: Any, request: Request) -> Callable[[Any], Awaitable[None]]:
         }
         try:
             await app(scope, receive, send)
-        except Exception as exc:
-            log.error("Exception in ASGI application\n", exc_info=exc)
+        except Exception:
+            log.exception("Exception in ASGI application")
         assert status == request.status
 
     return call
