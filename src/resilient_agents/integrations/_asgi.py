@@ -222,7 +222,8 @@ async def answer(exc: Exception, scope: Scope, send: Send, settings: Settings) -
     exchange: Exchange = scope[KEY]
     incoming, route = exchange.told(scope), route_of(scope)
     if exchange.status is not None:
-        if not incoming.knows(exc):
+        # A limit on the body ends what is behind it by an exception, once it has answered.
+        if not incoming.knows(exc) and type(exc).__module__ != "starlette.middleware.body_limit":
             incoming.failed(exc, settings, route=route, sent=exchange.status, whole=exchange.whole)
         return
     await Sendable(incoming.failed(exc, settings, route=route))(scope, send=send)
