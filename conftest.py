@@ -47,6 +47,7 @@ REAL_FILES = {
     *("test_delivery", "test_life", "test_protect", "test_queue", "test_replayer"),
     *("test_redis", "test_redis_state", "test_storage_faults", "test_writer"),
     *("test_benchmarks", "test_examples", "test_import_cost"),
+    *("test_fastapi_contract", "test_fastapi_example"),
 }
 """Tests that work on real files, sockets or processes; all others are unit tests."""
 

@@ -60,13 +60,17 @@ class Running:
         assert self._process.returncode in (0, -signal.SIGTERM), self.log
         return told
 
+    def told(self) -> str:
+        """Return what the subscriber of the process tells next."""
+        return self._told.readline()
+
     def failed(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Send a request that fails, and check what every failure has in common."""
         before = self.log
         response = self.http.request(method, path, **arguments)
         assert response.is_error, response.text
         body = response.json()
-        assert [body["request_id"], str(body["status"]), body["code"]] == self._told.readline().split()[:3]
+        assert [body["request_id"], str(body["status"]), body["code"]] == self.told().split()[:3]
         assert (False, response.status_code) == (body["success"], body["status"])
         assert response.headers["X-Request-ID"] == body["request_id"]
         assert "application/json" == response.headers["Content-Type"]
@@ -104,7 +108,7 @@ def running(
     assert "" == running.stop(), "a failure was told that no test waited for"
     assert "hunter2" not in running.log
     assert "sk-secret" not in running.log
-    assert "uvicorn" not in running.log
+    assert "Exception in ASGI application" not in running.log
 
 
 @pytest.fixture
@@ -248,6 +252,16 @@ def test_model_is_left_alone(running: Running, agent: int, model: FakeModel) -> 
     assert 10 >= len(codes)
     assert asked == len(model.asked)
     assert "down" == running.http.get("/health").json()["llm"]
+
+
+def test_answer_that_breaks(running: Running) -> None:
+    """An answer that fails when it has begun is broken off, and the log says so and where, once."""
+    with pytest.raises(httpx.RemoteProtocolError):
+        running.http.get("/broken")
+
+    assert ["200", "internal.bug", "/broken"] == running.told().split()[1:]
+    assert 1 == running.log.count("in parts")
+    assert 1 == running.log.count("answer broken off")
 
 
 def test_lead_is_delivered(running: Running, kommo: FakeKommo) -> None:
