@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 
 class StoreUnavailable(Exception):
-    """The store was not asked, or did not answer in time. It never reaches the caller of a cached function."""
+    """The store was not asked, or did not answer in time. No caller of a cached function ever sees it."""
 
 
 class Half(Protocol):
