@@ -358,6 +358,57 @@ def test_what_the_disk_does_not_record(
     assert ["k"] == crm.leads
 
 
+@pytest.mark.parametrize(
+    ("error", "traits", "state", "seconds"),
+    [
+        (ExternalFailure(), {}, State.UNCERTAIN, 1.0),
+        (ExternalFailure(), {"reconcilable": False}, State.PARKED, 0.0),
+        (ExternalFailure(), {"reconcilable": False, "idempotent": True}, State.SCHEDULED, 1.0),
+        (Unreachable(), {}, State.SCHEDULED, 1.0),
+        (Unreachable(retry_after=20.0), {}, State.SCHEDULED, 20.0),
+        (REJECTED, {}, State.PARKED, 0.0),
+        (KeyError(), {"reconcilable": False}, State.PARKED, 0.0),
+    ],
+)
+def test_try_that_was_made_elsewhere(
+    queue: DeadLetterQueue,
+    clock: FakeClock,
+    heard: list[events.Event],
+    error: Exception,
+    traits: dict[str, bool],
+    state: State,
+    seconds: float,
+) -> None:
+    """Work comes with what became of it, and goes on as if the queue had made that try; nothing is sent."""
+    crm = Crm(**traits)
+    queue.attach("elsewhere", crm)
+    for _ in range(3):  # a topic that is down all the same takes its failure in
+        queue.pauses.failed("elsewhere", classify(Unreachable(retry_after=60.0)))
+
+    receipt = run(queue.hand_in(queue.blocking, "elsewhere", {}, key="k", error=error))
+
+    assert isinstance(receipt, Queued)
+    assert (state, classify(error).code) == (receipt.state, receipt.code)
+    assert seconds / 2 <= receipt.due - clock.time() <= seconds
+    assert ([], []) == (crm.calls, crm.looks)
+    outcome = "EntryParked" if state is State.PARKED else "EntryDeferred"
+    assert ["EntryAccepted", outcome] == [name for name in kinds(heard) if name.startswith("Entry")]
+    assert 1 == queue.entries()[0].attempts
+
+
+def test_try_that_was_made_elsewhere_is_taken_in_once(queue: DeadLetterQueue) -> None:
+    """A message that comes twice, and fails twice, is one entry."""
+    queue.attach("elsewhere", Crm())
+
+    first, second = (
+        run(queue.hand_in(queue.blocking, "elsewhere", {}, key="k", error=Unreachable())) for _ in range(2)
+    )
+
+    assert isinstance(first, Queued)
+    assert first == second
+    assert 1 == queue.entries()[0].attempts
+
+
 def test_defective_search_ends(queue: DeadLetterQueue, crm: Crm, clock: FakeClock) -> None:
     """A search that can never work parks its entry in the end, for a person to look."""
     crm.search_fails = [KeyError()] * 10

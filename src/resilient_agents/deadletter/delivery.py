@@ -84,6 +84,18 @@ class Attempt:
                 yield from self._send(ours)
             if self.keep is not None:
                 yield from self.keep(perform)
+        return (yield from self._record(perform, entries, lost))
+
+    def note(self, perform: Perform, entry: Entry, error: Exception) -> Flow[Receipt[Any]]:
+        """Record a try at a leased *entry* that somebody else made, and that ended in *error*.
+
+        It says nothing about whether the target works now, and who made it has logged it.
+        """
+        self._settle(entry, error, alone=False)
+        receipts = yield from self._record(perform, [entry], set())
+        return receipts[0]
+
+    def _record(self, perform: Perform, entries: Sequence[Entry], lost: set[int]) -> Flow[list[Receipt[Any]]]:
         record = conclude(list(self._delivered.values()), list(self._changed.values()), now=clock().time())
         lost |= yield partial(perform, record)
         self._announce(entries, lost)
@@ -165,6 +177,10 @@ class Attempt:
             self.pauses.failed(self.topic, max(outages, key=_certainty))
 
     def _fail(self, entry: Entry, error: Exception, *, alone: bool = True) -> None:
+        if self._settle(entry, error, alone=alone).category is Category.INTERNAL:
+            _log.error("topic %s: the handler failed at entry %d", self.topic, entry.id, exc_info=error)
+
+    def _settle(self, entry: Entry, error: Exception, *, alone: bool) -> Failure:
         failure = self._failures[entry.id] = classify(error)
         change = settle(
             entry,
@@ -175,9 +191,9 @@ class Attempt:
             target_works=alone and self.pauses.served_since(self.topic, entry.updated),
         )
         if failure.category is Category.INTERNAL:
-            _log.error("topic %s: the handler failed at entry %d", self.topic, entry.id, exc_info=error)
             change = replace(change, last_error=f"{change.last_error} at {_place(error)}")
         self._changed[entry.id] = (entry, change)
+        return failure
 
     def _announce(self, entries: Sequence[Entry], lost: set[int]) -> None:
         for entry in entries:

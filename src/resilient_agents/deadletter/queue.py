@@ -274,6 +274,7 @@ class DeadLetterQueue:
         key: str | None,
         ordering_key: str | None = None,
         at_once: bool = True,
+        error: Exception | None = None,
     ) -> Flow[Receipt[Any]]:
         """Accept work and try to deliver it at once, unless its target is known to be down.
 
@@ -284,10 +285,11 @@ class DeadLetterQueue:
             key: Its idempotency key, or *None* for a random one.
             ordering_key: Its place in an order, or *None*.
             at_once: Whether to try now. The default is True.
+            error: What a try ended in that was made already, elsewhere: it is not made again, but counts.
         """
         target = self.targets[topic]
         lease = None
-        if at_once and self.pauses.admits(topic):
+        if error is not None or (at_once and self.pauses.admits(topic)):
             lease = max(self.lease, 2.0 * (target.traits.patience or 0.0))
         operation = self._acceptance(topic, payload, key=key, ordering_key=ordering_key, lease=lease)
         acceptance: sqlite.Acceptance = yield partial(perform, operation)
@@ -296,6 +298,8 @@ class DeadLetterQueue:
             return receipt_of(entry)
         attempt = self.attempt(topic, holds=_lease_runs)
         try:
+            if error is not None:
+                return (yield from attempt.note(perform, as_stored(entry), error))
             receipts = yield from attempt.make(perform, [as_stored(entry)])
         except StorageFailure as exc:
             _log.error("topic %s: what became of entry %d is not recorded: %s", topic, entry.id, exc.detail)
