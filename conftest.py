@@ -46,6 +46,7 @@ REAL_FILES = {
     *("test_crm_transport", "test_kommo_client", "test_kommo_outages"),
     *("test_delivery", "test_life", "test_protect", "test_queue", "test_replayer"),
     *("test_redis", "test_redis_state", "test_storage_faults", "test_writer"),
+    *("test_celery_worker", "test_flask_app", "test_plain_worker", "test_taskiq_redis"),
     *("test_benchmarks", "test_examples", "test_import_cost"),
     *("test_fastapi_contract", "test_fastapi_example"),
 }
