@@ -9,11 +9,9 @@ never both. The id of the request that started a job crosses the broker with it,
 `resilient_agents.correlation` holds.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial, wraps
-from threading import Lock
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -48,16 +46,6 @@ _OWN = "celery."
 """What the names of Celery's own tasks begin with; they are left alone."""
 
 _installed: WeakKeyDictionary[Any, Rules] = WeakKeyDictionary()
-_lock = Lock()
-
-
-def _renew_lock() -> None:
-    """Give a forked child its own lock: nobody in it releases one that was held."""
-    global _lock
-    _lock = Lock()
-
-
-os.register_at_fork(after_in_child=_renew_lock)
 
 
 def install(
@@ -86,16 +74,14 @@ def install(
     Raises:
         ValueError: A wait makes no sense.
     """
-    ours = rules(queue, wait_initial=wait_initial, wait_max=wait_max)
-    with _lock:
-        _installed[app] = ours
-        # Celery holds these once, however often they are connected.
-        signals.before_task_publish.connect(_pack)
-        signals.task_prerun.connect(_enter)
-        signals.task_postrun.connect(_leave)
-        signals.task_failure.connect(_lost)
-        signals.worker_init.connect(_adopt_late)
-        app.on_after_finalize.connect(_adopt_all)
+    _installed[app] = rules(queue, wait_initial=wait_initial, wait_max=wait_max)
+    # Celery holds these once, however often they are connected.
+    signals.before_task_publish.connect(_pack)
+    signals.task_prerun.connect(_enter)
+    signals.task_postrun.connect(_leave)
+    signals.task_failure.connect(_lost)
+    signals.worker_init.connect(_adopt_late)
+    app.on_after_finalize.connect(_adopt_all)
     if cast("Any", app).finalized:
         _adopt_all(app)
 
