@@ -105,7 +105,8 @@ def made(app: celery.Celery, mail: Mail, name: str, **options: Any) -> Any:
     def send(to: str, body: str = "") -> str:
         return mail.send(to, body)
 
-    return app.task(name=name, shared=False, **options)(send)
+    decorate: Any = app.task(name=name, shared=False, **options)
+    return decorate(send)
 
 
 def kinds(heard: list[Any]) -> list[str]:

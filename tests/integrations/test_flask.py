@@ -310,6 +310,10 @@ def streamed(app: flask.Flask) -> list[str]:
 
         return flask.Response(generate())
 
+    @app.get("/iterator")
+    def iterator() -> flask.Response:
+        return flask.Response(iter(["a", "b"]))
+
     return ended
 
 
@@ -328,6 +332,7 @@ def test_stream_keeps_the_id_and_the_end(app: flask.Flask, streamed: list[str]) 
     assert "r-2 None\nr-2 None\n" == app.test_client().get("/stream/2", headers={"X-Request-ID": "r-2"}).text
     answer.close()
     assert "closed" in streamed
+    assert "ab" == app.test_client().get("/iterator").text
 
 
 def test_stream_that_fails_is_broken_off(
