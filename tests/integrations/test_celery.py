@@ -141,6 +141,7 @@ SOFT = SoftTimeLimitExceeded()
         (Unreachable(), False, (0.5, 1.0)),
         (Unreachable(), True, (0.5, 1.0)),
         (RateLimited(retry_after=30.0), False, (30.0, 31.0)),
+        (RateLimited(retry_after=601.0), False, None),
         (ExternalFailure(), True, (0.5, 1.0)),
         (ExternalFailure(), False, None),
         (TimeoutError(), False, None),
@@ -234,6 +235,14 @@ def test_job_that_may_be_done_is_not_done_again(
     kept = queue.get("mail.send", result.id)
     assert kept is not None
     assert State.PARKED == kept.state
+
+
+def test_long_wait_without_a_queue(app: celery.Celery, mail: Mail, heard: list[Any]) -> None:
+    """Where nothing else keeps a job, the broker does, for as long as a server asks."""
+    mail.failures[:] = [RateLimited(retry_after=601.0)]
+
+    assert "SUCCESS" == installed(app, mail, None).delay("Ann").state
+    assert heard[1].wait >= 601.0
 
 
 def test_without_a_queue(app: celery.Celery, mail: Mail, heard: list[Any]) -> None:
@@ -505,6 +514,23 @@ def test_handler_of_your_own_stays(
 
     assert [["Ann"]] == [payload["args"] for payload in taken]
     assert not any(name.startswith("celery.") for name in queue.targets)
+
+
+def test_transaction_is_repeated_as_a_whole(
+    app: celery.Celery, mail: Mail, queue: DeadLetterQueue, heard: list[Any]
+) -> None:
+    """Advice to repeat the transaction is advice to repeat the job around it."""
+
+    class DeadlockDetected(Exception):
+        """What a driver of PostgreSQL raises."""
+
+        sqlstate = "40P01"
+
+    mail.failures[:] = [DeadlockDetected()]
+
+    installed(app, mail, queue).delay("Ann")
+
+    assert ["retry"] == decisions(heard)
 
 
 def test_rules_that_make_no_sense(app: celery.Celery) -> None:

@@ -152,6 +152,7 @@ async def test_fine(closing: list[Bench], mail: Mail, queue: DeadLetterQueue, he
     [
         (Unreachable(), False, (0.5, 1.0)),
         (RateLimited(retry_after=30.0), False, (30.0, 31.0)),
+        (RateLimited(retry_after=61.0), False, None),
         (ExternalFailure(), True, (0.5, 1.0)),
         (ExternalFailure(), False, None),
         (ValidationFailed(), True, None),

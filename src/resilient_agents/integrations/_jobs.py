@@ -54,7 +54,7 @@ class Rules:
     """When jobs are tried again, and where they go in the end.
 
     Attributes:
-        waits: How long to wait between two attempts.
+        waits: How long to wait between two attempts, as a policy.
         queue: Takes what is not tried again, or *None*.
     """
 
@@ -116,16 +116,21 @@ class Job:
             wait=wait,
         )
 
-    def wait(self, failure: Failure, waits: RetryPolicy) -> float | None:
+    def wait(self, failure: Failure, rules: Rules) -> float | None:
         """Return the time in seconds until the next attempt; *None* if there is to be none.
 
-        A job is a whole, so advice to repeat the transaction is advice to repeat the job.
+        A job is a whole, so advice to repeat the transaction is advice to repeat the job. What is to wait for
+        longer than *wait_max* is not for a broker, if there is a dead-letter queue: that waits for as long as
+        it takes.
         """
+        waits, asked = rules.waits, failure.retry_after
         if self.attempts is not None and self.attempt >= self.attempts:
             return None
         if failure.advice is Advice.NEVER or (failure.outcome_unknown and not self.idempotent):
             return None
-        wait, _ = next_wait(waits, self.attempt, failure.retry_after)
+        if asked is not None and asked > waits.wait_max and rules.queue is not None:
+            return None
+        wait, _ = next_wait(waits, self.attempt, asked)
         return wait
 
     def keep(self, perform: Perform, queue: DeadLetterQueue | None, error: Exception) -> Flow[str]:

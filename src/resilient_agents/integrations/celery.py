@@ -69,7 +69,8 @@ def install(
             replayer calls the task's function, in its own process. The default is *None*: they only fail.
         wait_initial: Time in seconds before the second attempt; doubles with each further one, and half of it
             is random. A server that asks for more gets more. The default is 1.
-        wait_max: Time in seconds that the waits grow to. The default is 600.
+        wait_max: Time in seconds that the waits grow to. A job that a server asks to wait for longer goes to
+            *queue*, which keeps it until then. The default is 600.
 
     Raises:
         ValueError: A wait makes no sense.
@@ -170,7 +171,7 @@ def _judge(task: Any, job: Job, exc: Exception) -> None:
     """Send a job that raised again, which raises Celery's `Retry`, or give it to the dead-letter queue."""
     ours, error = _installed[task.app], _translated(exc)
     failure = classify(error)
-    wait = job.wait(failure, ours.waits)
+    wait = job.wait(failure, ours)
     if wait is not None:
         try:
             task.retry(exc=exc, countdown=wait)

@@ -72,7 +72,8 @@ class ResilientMiddleware(TaskiqMiddleware):
         attempts: How many attempts a job has whose task says nothing else. The default is 4.
         wait_initial: Time in seconds before the second attempt; doubles with each further one, and half of it
             is random. A server that asks for more gets more. The default is 1.
-        wait_max: Time in seconds that the waits grow to. The default is 60.
+        wait_max: Time in seconds that the waits grow to. A job that a server asks to wait for longer goes to
+            *queue*, which keeps it until then. The default is 60.
         schedules: Keeps jobs until their next attempt. Without one a job waits in its worker, not
             acknowledged, and takes one of its places meanwhile. The default is *None*.
 
@@ -143,7 +144,7 @@ class ResilientMiddleware(TaskiqMiddleware):
         run.time.close()  # what follows is not the job
         job, queue = run.job, self._rules.queue
         failure = classify(exception)
-        wait = job.wait(failure, self._rules.waits)
+        wait = job.wait(failure, self._rules)
         if wait is not None:
             job.fail(exception, failure, RETRY, wait)
             with suppress(Exception):  # the broker does not take it: then it is not sent, but kept
