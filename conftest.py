@@ -122,6 +122,7 @@ def run_block(example: Example) -> None:
     """Execute a code block, which may await at its top level as in ``python -m asyncio``."""
     source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
     code = compile(source, example.path, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+    example.namespace.setdefault("__name__", "__main__")  # functions want to have a module
     outcome = eval(code, example.namespace)
     if inspect.iscoroutine(outcome):
         asyncio.run(outcome)
