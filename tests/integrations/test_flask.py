@@ -8,6 +8,7 @@ import flask
 import pydantic
 import pytest
 from werkzeug.exceptions import Conflict, ServiceUnavailable
+from werkzeug.wsgi import FileWrapper
 
 from resilient_agents import correlation, events
 from resilient_agents.errors import NotFound, RateLimited, Unreachable
@@ -331,8 +332,17 @@ def test_stream_keeps_the_id_and_the_end(app: flask.Flask, streamed: list[str]) 
     assert ({}, None) == (correlation.current(), remaining())
     assert "r-2 None\nr-2 None\n" == app.test_client().get("/stream/2", headers={"X-Request-ID": "r-2"}).text
     answer.close()
-    assert "closed" in streamed
     assert "ab" == app.test_client().get("/iterator").text
+
+
+def test_stream_that_nobody_reads_to_its_end(app: flask.Flask, streamed: list[str]) -> None:
+    """When the caller is gone, what makes the parts is closed."""
+    answer = app.test_client().get("/stream/2", buffered=False)
+    next(iter(cast("Iterable[bytes]", answer.response)))
+
+    answer.close()
+
+    assert ["closed"] == streamed
 
 
 def test_stream_that_fails_is_broken_off(
@@ -363,6 +373,8 @@ def test_file_is_sent_as_it_is(app: flask.Flask) -> None:
     """An answer that the server sends by itself is not touched."""
     app.add_url_rule("/file", view_func=lambda: flask.send_file(__file__))
 
+    with app.test_request_context("/file"), app.full_dispatch_request() as answer:
+        assert isinstance(answer.response, FileWrapper)
     with app.test_client().get("/file") as answer:
         assert answer.data.startswith(b'"""Flask')
         assert 1 == len(answer.headers.getlist("X-Request-ID"))

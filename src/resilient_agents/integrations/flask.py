@@ -143,7 +143,7 @@ class _Installation:
     def answer(self, exc: Exception) -> Any:
         """Answer what was raised, but for redirects and ready-made responses."""
         if isinstance(exc, HTTPException):
-            if exc.response is not None or exc.code is None or exc.code < 400:
+            if exc.response is not None or (exc.code or 0) < 400:
                 return exc
             if isinstance(exc, InternalServerError) and isinstance(exc.original_exception, Exception):
                 exc = exc.original_exception
