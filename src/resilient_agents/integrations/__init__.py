@@ -2,4 +2,6 @@
 
 - `structlog`: a log line for each event.
 - `prometheus`: counters, gauges and a histogram.
+- `fastapi`, `flask`: every error of a service as the one body, and an id and an end for each request.
+- `celery`, `taskiq`: one decision about each job that fails.
 """
