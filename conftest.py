@@ -71,6 +71,8 @@ REAL_FILES = {
     "test_crm_transport",
     "test_delivery",
     "test_examples",
+    "test_fastapi_contract",
+    "test_fastapi_example",
     "test_feed_doors",
     "test_flask_app",
     "test_import_cost",

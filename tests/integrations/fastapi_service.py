@@ -3,9 +3,11 @@
 import logging
 import socket
 import sys
+from collections.abc import AsyncIterator
 
 import uvicorn
 from examples.fastapi_app import breaker, create_app
+from starlette.responses import StreamingResponse
 
 from resilient_agents import events
 
@@ -26,6 +28,15 @@ def main() -> None:
     async def crash() -> None:
         dsn = "postgresql://app:hunter2@db/agents"
         raise KeyError(f"cannot connect to {dsn}")
+
+    async def parts() -> AsyncIterator[bytes]:
+        password = "hunter2"
+        yield b"one"
+        raise KeyError(password)
+
+    @app.get("/broken")
+    async def broken() -> StreamingResponse:
+        return StreamingResponse(parts())
 
     @app.post("/reset")
     async def reset() -> None:

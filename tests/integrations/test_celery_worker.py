@@ -14,6 +14,7 @@ from resilient_agents.deadletter import DeadLetterQueue, State
 
 WORKER = ("-m", "celery", "--app", "worker_celery", "--quiet", "worker", "--concurrency", "1")
 ALONE = ("--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "INFO")
+PREFORK = ("--pool", "prefork", "worker.lost_wait=0.1")
 READY = " ready."
 REPLAY = (
     "-c",
@@ -51,7 +52,7 @@ def settings(
 @pytest.fixture(scope="module")
 def worker(folder: Path, settings: dict[str, str]) -> Iterator[Program]:
     """Run a worker with a pool of one process."""
-    program = Program(folder, *WORKER, *ALONE, "--pool", "prefork", "worker.lost_wait=0.1", **settings)
+    program = Program(folder, *WORKER, *ALONE, *PREFORK, **settings)
     with running(program):
         program.says(READY)
         yield program
@@ -105,25 +106,63 @@ def test_final_failure_is_kept_and_replayed(
     assert (State.DELIVERED, str(service.done[job]["id"])) == (delivered.state, delivered.reference)
 
 
+def kill_children(worker: Program) -> None:
+    """Kill the processes of a worker's pool."""
+    children = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children")
+    if not children.exists():
+        pytest.skip("only Linux tells the children of a process")
+    for child in children.read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+
+
 @pytest.mark.crash
 def test_killed_worker_gives_its_job_back(
     folder: Path, settings: dict[str, str], service: Service, worker: Program, letters: DeadLetterQueue
 ) -> None:
     """A process that is killed in the middle of a job loses nothing: the next one does it, and only once."""
     service.statuses[:] = [None]
-    children = Path(f"/proc/{worker.process.pid}/task/{worker.process.pid}/children")
-    if not children.exists():
-        pytest.skip("only Linux tells the children of a process")
 
     job, request = hand_in(folder, settings, "Cid")
     service.next_call(job)
-    for child in children.read_text().split():
-        os.kill(int(child), signal.SIGKILL)
+    kill_children(worker)
 
     assert request == service.next_call(job).request_id
     worker.says(f"Task crm.note[{job}] succeeded")
     assert letters.get("crm.note", job) is None
     service.release.set()
+
+
+CONFIRMING_EARLY = """
+from worker_celery import app
+
+app.conf.update(task_acks_late=False, task_reject_on_worker_lost=False)
+"""
+
+
+@pytest.mark.crash
+def test_killed_worker_that_had_confirmed_its_job(settings: dict[str, str], tmp_path: Path) -> None:
+    """A job that the broker has forgotten when its process is killed is kept, as one that may be done."""
+    (tmp_path / "early.py").write_text(CONFIRMING_EARLY)
+    command = tuple("early" if word == "worker_celery" else word for word in WORKER)
+    with serving() as service:
+        service.statuses[:] = [None]
+        of_its_own = f"{settings['REDIS_URL']}?virtual_host=2"
+        settings = {**settings, "CRM_URL": service.url, "REDIS_URL": of_its_own}
+        with running(Program(tmp_path, *command, *ALONE, *PREFORK, **settings)) as worker:
+            worker.says(READY)
+            job, request = hand_in(tmp_path, settings, "Eve")
+            service.next_call(job)
+            kill_children(worker)
+            worker.says("WorkerLostError")
+
+    with DeadLetterQueue(f"sqlite:///{tmp_path}/dead.db") as letters:
+        kept = letters.get("crm.note", job)
+    assert kept is not None
+    assert (State.SCHEDULED, "external.outcome_unknown") == (kept.state, kept.code)
+    assert (["Eve", "called back"], request) == (
+        kept.payload["args"],
+        kept.payload["correlation"]["request_id"],
+    )
 
 
 def test_job_is_finished_before_the_worker_ends(

@@ -1,7 +1,6 @@
 """The FastAPI example behind a real server, with a real client, a model that fails, a Kommo that is down."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -61,13 +60,17 @@ class Running:
         assert self._process.returncode in (0, -signal.SIGTERM), self.log
         return told
 
+    def told(self) -> str:
+        """Return what the subscriber of the process tells next."""
+        return self._told.readline()
+
     def failed(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Send a request that fails, and check what every failure has in common."""
         before = self.log
         response = self.http.request(method, path, **arguments)
         assert response.is_error, response.text
         body = response.json()
-        assert [body["request_id"], str(body["status"]), body["code"]] == self._told.readline().split()[:3]
+        assert [body["request_id"], str(body["status"]), body["code"]] == self.told().split()[:3]
         assert (False, response.status_code) == (body["success"], body["status"])
         assert response.headers["X-Request-ID"] == body["request_id"]
         assert "application/json" == response.headers["Content-Type"]
@@ -105,7 +108,7 @@ def running(
     assert "" == running.stop(), "a failure was told that no test waited for"
     assert "hunter2" not in running.log
     assert "sk-secret" not in running.log
-    assert "uvicorn" not in running.log
+    assert "Exception in ASGI application" not in running.log
 
 
 @pytest.fixture
@@ -222,14 +225,10 @@ def test_unknown_route(running: Running) -> None:
 
 
 def test_wrong_method(running: Running) -> None:
-    """A method that a route does not have is a 405, with those that it has."""
-    response = running.failed("PUT", "/agents")
+    """A method that a route does not have is a 405, with the one that it has."""
+    response = running.failed("PUT", "/agents/1/chat")
 
-    assert (405, "GET, POST") == (response.status_code, ", ".join(sorted(_allowed(response))))
-
-
-def _allowed(response: httpx.Response) -> list[str]:
-    return re.findall(r"\w+", response.headers["Allow"])
+    assert (405, "POST") == (response.status_code, response.headers["Allow"])
 
 
 def test_crash(running: Running) -> None:
@@ -243,14 +242,26 @@ def test_crash(running: Running) -> None:
 
 def test_model_is_left_alone(running: Running, agent: int, model: FakeModel) -> None:
     """A model that failed too often is not asked again for a while, and health says so."""
-    for _ in range(4):
-        running.failed("POST", f"/agents/{agent}/chat", json={"text": "fail"})
-    asked = len(model.asked)
-    response = running.failed("POST", f"/agents/{agent}/chat", json={"text": "fail"})
+    codes: list[str] = []
+    while "external.circuit_open" not in codes:
+        asked = len(model.asked)
+        response = running.failed("POST", f"/agents/{agent}/chat", json={"text": "fail"})
+        codes.append(response.json()["code"])
 
-    assert (503, "external.circuit_open") == (response.status_code, response.json()["code"])
+    assert 503 == response.status_code
+    assert 10 >= len(codes)
     assert asked == len(model.asked)
     assert "down" == running.http.get("/health").json()["llm"]
+
+
+def test_answer_that_breaks(running: Running) -> None:
+    """An answer that fails when it has begun is broken off, and the log says so and where, once."""
+    with pytest.raises(httpx.RemoteProtocolError):
+        running.http.get("/broken")
+
+    assert ["200", "internal.bug", "/broken"] == running.told().split()[1:]
+    assert 1 == running.log.count("in parts")
+    assert 1 == running.log.count("answer broken off")
 
 
 def test_lead_is_delivered(running: Running, kommo: FakeKommo) -> None:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 
+from resilient_agents import _clock
 from resilient_agents._clock import clock
-from resilient_agents.correlation import Binding
+from resilient_agents.correlation import BOUND, Binding, accepted_id
 from resilient_agents.errors import ValidationFailed
 from resilient_agents.errors.refusals import wrong_fields
 from resilient_agents.integrations._web import ENVOY_TIMEOUT, QUIET, REQUEST_ID, TIMEOUT, Incoming, Settings
 from resilient_agents.policies import deadline as ends_after
-from resilient_agents.policies._deadline import end_of_time
+from resilient_agents.policies._deadline import end_of_time, put_back
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -86,7 +87,6 @@ def install(
         text = "install() comes too late: call it before the application answers its first request"
         raise RuntimeError(text) from None
     app.register_error_handler(HTTPException, installation.answer)
-    app.after_request(installation.watch)
     app.extensions[_KEY] = installation
     app.log_exception = installation.log  # type: ignore[method-assign]
     app.wsgi_app = installation  # type: ignore[method-assign]
@@ -121,24 +121,34 @@ class _Installation:
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         get = environ.get
-        path: str = get("PATH_INFO", "")
-        if not path.isascii():  # PEP 3333 has bytes in the shape of text
-            path = path.encode("latin-1").decode("utf-8", "replace")
-        incoming = Incoming(environ["REQUEST_METHOD"], path, get(_ID), get("HTTP_ACCEPT"))
-        environ[_KEY] = incoming
-        request_id = incoming.request_id
-        seconds = self.settings.seconds(get(_TIMEOUT), get(_ENVOY))
+        environ[_KEY] = _clock.in_force.monotonic()
+        environ[_ID] = request_id = accepted_id(get(_ID))
+        streamed: tuple[int, str] | None = None
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            headers = [header for header in headers if header[0].lower() != _ID_LOWER]
+            nonlocal streamed
+            names = [name.lower() for name, _ in headers]
+            if _ID_LOWER in names:
+                headers = [header for header in headers if header[0].lower() != _ID_LOWER]
+            if "content-length" not in names:
+                streamed = int(status[:3]), _route()
             headers.append((REQUEST_ID, request_id))
             return start_response(status, headers, *more)
 
-        with Binding({"request_id": request_id}):
+        timeout, envoy, seconds = get(_TIMEOUT), get(_ENVOY), self.settings.deadline
+        if timeout is not None or envoy is not None:
+            seconds = self.settings.seconds(timeout, envoy)
+        outer = BOUND.get()
+        token = BOUND.set({**outer, "request_id": request_id} if outer else {"request_id": request_id})
+        try:
             if seconds is None:
-                return self._inner(environ, cast("StartResponse", start))
+                parts = self._inner(environ, cast("StartResponse", start))
+                return _Stream(self.settings, parts, environ, *streamed) if streamed else parts
             with ends_after(seconds):
-                return self._inner(environ, cast("StartResponse", start))
+                parts = self._inner(environ, cast("StartResponse", start))
+                return _Stream(self.settings, parts, environ, *streamed) if streamed else parts
+        finally:
+            put_back(BOUND, token)
 
     def answer(self, exc: Exception) -> Any:
         """Answer what was raised, but for redirects and ready-made responses."""
@@ -147,26 +157,24 @@ class _Installation:
                 return exc
             if isinstance(exc, InternalServerError) and isinstance(exc.original_exception, Exception):
                 exc = exc.original_exception
-        answer = _incoming().failed(exc, self.settings, route=_route())
-        return Response(answer.encoded(), answer.status, answer.headers)
+        answer = _incoming(request.environ).failed(exc, self.settings, route=_route())
+        return Response([answer.encoded()], answer.status, [*answer.headers.items()])
 
     def log(self, exc_info: Any) -> None:
         """Stand in for Flask's own log line, about what an ``after_request`` function raised."""
-        _incoming().failed(exc_info[1], self.settings, route=_route())
-
-    def watch(self, response: Response) -> Response:
-        """Keep the id and the end of a request while its answer is streamed."""
-        if response.is_streamed and not response.direct_passthrough:
-            response.response = _Stream(self.settings, response)
-        return response
+        _incoming(request.environ).failed(exc_info[1], self.settings, route=_route())
 
 
-def _incoming() -> Incoming:
-    """Return the request; one that came by another way, as in a test, gets its id here."""
-    environ = request.environ
-    if _KEY not in environ:
-        environ[_KEY] = Incoming(request.method, request.path, environ.get(_ID), environ.get("HTTP_ACCEPT"))
-    return cast("Incoming", environ[_KEY])
+def _incoming(environ: "WSGIEnvironment") -> Incoming:
+    """Return the request, of which no more is made than it needs: most do not fail."""
+    found = environ.get(_KEY)
+    if isinstance(found, Incoming):
+        return found
+    path: str = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")  # PEP 3333
+    accept = environ.get("HTTP_ACCEPT")
+    incoming = Incoming(environ["REQUEST_METHOD"], path, environ.get(_ID), accept, began=found)
+    environ[_KEY] = incoming
+    return incoming
 
 
 def _route() -> str:
@@ -174,20 +182,26 @@ def _route() -> str:
 
 
 class _Stream:
-    """An answer in parts, of which each is made when Flask has left the request already."""
+    """An answer of unknown length, whose parts are made when Flask has left the request already."""
 
-    def __init__(self, settings: Settings, response: Response) -> None:
-        self._settings = settings
-        self._parts: Iterator[Any] = iter(response.response)
-        self._close = getattr(response.response, "close", None)
-        self._incoming, self._route, self._status = _incoming(), _route(), response.status_code
+    def __init__(
+        self,
+        settings: Settings,
+        parts: Iterable[bytes],
+        environ: "WSGIEnvironment",
+        status: int,
+        route: str,
+    ) -> None:
+        self._settings, self._environ = settings, environ
+        self._status, self._route = status, route
+        self._parts, self._close = iter(parts), getattr(parts, "close", None)
         self._end = end_of_time()
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        with Binding({"request_id": self._incoming.request_id}):
+        with Binding({"request_id": self._environ[_ID]}):
             try:
                 if self._end is None:
                     return next(self._parts)
@@ -196,7 +210,8 @@ class _Stream:
             except StopIteration:
                 raise
             except Exception as exc:  # the server breaks off: who reads it must not take it for whole
-                self._incoming.failed(exc, self._settings, route=self._route, sent=self._status)
+                incoming = _incoming(self._environ)
+                incoming.failed(exc, self._settings, route=self._route, sent=self._status)
                 raise
 
     def close(self) -> None:
