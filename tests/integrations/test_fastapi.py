@@ -444,6 +444,34 @@ async def test_middlewares_see_what_they_always_saw() -> None:
     assert [KeyError] == [type(exc) for exc in seen]
 
 
+async def test_middleware_that_wraps_exceptions(failed: list[events.RequestFailed]) -> None:
+    """An exception that comes out in a group is told once."""
+    app = application()
+
+    class InATask:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.app(scope, receive, send))  # type: ignore[arg-type]
+
+    app.add_middleware(InATask)
+    async with client_of(app) as client:
+        assert 500 == (await client.get("/crash")).status_code
+
+    assert 1 == len(failed)
+
+
+async def test_nobody_listens(client: httpx.AsyncClient) -> None:
+    """Without a log and without subscribers a request is answered."""
+    logging.getLogger(LOGGER).disabled = True
+    try:
+        assert 404 == (await client.get("/nowhere")).status_code
+    finally:
+        logging.getLogger(LOGGER).disabled = False
+
+
 async def test_dependencies(failed: list[events.RequestFailed]) -> None:
     """A dependency that fails before or after the endpoint is answered, and others are cleaned up."""
     app = FastAPI()

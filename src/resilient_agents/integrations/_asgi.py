@@ -2,7 +2,8 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
+from functools import lru_cache
 from typing import Any, Final
 
 from anyio import CancelScope
@@ -104,26 +105,7 @@ class Outermost:
         given = dict(scope["headers"])
         request_id = accepted_id(given[_ID].decode("latin-1")) if _ID in given else new_id()
         exchange = scope[KEY] = Exchange(request_id, self._installation)
-        own_id = (_ID, request_id.encode("ascii"))
-
-        def pass_on(message: Message) -> Awaitable[None]:
-            kind = message["type"]
-            if kind == "http.response.start":
-                exchange.status = message["status"]
-                headers = message.get("headers", ())
-                for name, _ in headers:
-                    if name == _ID:
-                        headers = _without_id(headers)
-                        break
-                message["headers"] = [*headers, own_id]
-                if exchange.status == 413 and _LIMIT in scope:
-                    _refuse_body(message, exchange, scope, settings)
-            elif exchange.body is not None:
-                message["body"] = exchange.body
-            elif kind != "http.response.body" or not message.get("more_body", False):
-                exchange.whole = True
-            return send(message)
-
+        pass_on = _noting(exchange, scope, send, settings)
         seconds = settings.deadline
         if _TIMEOUT in given or _ENVOY in given:
             seconds = settings.seconds(given.get(_TIMEOUT), given.get(_ENVOY))
@@ -175,6 +157,31 @@ class Innermost:
             raise
 
 
+def _noting(exchange: Exchange, scope: Scope, send: Send, settings: Settings) -> Send:
+    """Return *send* such that the answer has the id, and the exchange knows how far it has come."""
+    own_id = (_ID, exchange.request_id.encode("ascii"))
+
+    def pass_on(message: Message) -> Awaitable[None]:
+        kind = message["type"]
+        if kind == "http.response.start":
+            exchange.status = message["status"]
+            headers = message.get("headers", ())
+            for name, _ in headers:
+                if name == _ID:
+                    headers = [pair for pair in headers if pair[0] != _ID]
+                    break
+            message["headers"] = [*headers, own_id]
+            if exchange.status == 413 and _LIMIT in scope:
+                _refuse_body(message, exchange, scope, settings)
+        elif exchange.body is not None:
+            message["body"] = exchange.body
+        elif kind != "http.response.body" or not message.get("more_body", False):
+            exchange.whole = True
+        return send(message)
+
+    return pass_on
+
+
 def _refuse_body(message: Message, exchange: Exchange, scope: Scope, settings: Settings) -> None:
     """Put our answer into that of the framework's limit on the body, which is not to be had otherwise."""
     headers = dict(message["headers"])
@@ -184,10 +191,6 @@ def _refuse_body(message: Message, exchange: Exchange, scope: Scope, settings: S
     sendable = Sendable(incoming.answer(exc) if incoming.told else incoming.failed(exc, settings))
     exchange.body = sendable.body
     message["headers"] = [*sendable.headers, (_ID, headers[_ID])]
-
-
-def _without_id(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    return [pair for pair in headers if pair[0] != _ID]
 
 
 async def in_time(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -235,10 +238,7 @@ class Sendable:
     def __init__(self, answered: ErrorResponse) -> None:
         self.status = answered.status
         self.body = answered.encoded()
-        self.headers = [
-            (name.lower().encode("latin-1", "replace"), value.encode("latin-1", "replace"))
-            for name, value in answered.headers.items()
-        ]
+        self.headers = [_raw(name, value) for name, value in answered.headers.items()]
         self.headers.append((b"content-length", b"%d" % len(self.body)))
 
     async def __call__(self, scope: Scope, receive: Receive | None = None, send: Send | None = None) -> None:
@@ -246,6 +246,11 @@ class Sendable:
         assert send is not None  # noqa: S101 - an application is always called with it
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body})
+
+
+@lru_cache(maxsize=256)
+def _raw(name: str, value: str) -> tuple[bytes, bytes]:
+    return name.lower().encode("latin-1", "replace"), value.encode("latin-1", "replace")
 
 
 def route_of(scope: Scope) -> str:
