@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real Redis, killed and hung under load: nobody waits, nothing is lost or doubled."""
+"""A real PostgreSQL and a real Redis, killed and hung under load: nobody waits, nothing is lost or twice."""
 
 import os
 import signal
@@ -225,4 +225,4 @@ def test_added_twice_streamed_once(redis_url: str, redis_server: RedisServer) ->
     entries: Any = client.xrange("twice")
     assert [entry.id for entry in batch] == [fields[b"id"].decode() for _, fields in entries]
     assert 10 == client.zcard("{twice}:seen")
-    assert 0 < int(client.ttl("{twice}:seen"))  # type: ignore[arg-type]
+    assert 0 < int(client.ttl("{twice}:seen"))

@@ -13,10 +13,7 @@ from flask import Flask, abort, request
 from werkzeug.serving import make_server
 
 from resilient_agents.activity import ActivityLog
-from resilient_agents.errors import ApiError
-from resilient_agents.errors.responses import error_response
-from resilient_agents.integrations._fastapi_feed import activity_router
-from resilient_agents.integrations._flask_feed import activity_blueprint
+from resilient_agents.integrations import fastapi, flask
 
 ORGANIZATIONS = {"ann": "org-1", "bob": "org-2"}
 
@@ -30,15 +27,11 @@ def fastapi_app(log: ActivityLog) -> FastAPI:
         return ORGANIZATIONS[x_user]
 
     app = FastAPI()
-    app.include_router(activity_router(log, organization=organization, interval=0.01), prefix="/activity")
+    app.include_router(
+        fastapi.activity_router(log, organization=organization, interval=0.01), prefix="/activity"
+    )
 
-    @app.exception_handler(ApiError)
-    async def failed(_: object, exc: ApiError) -> object:
-        from fastapi.responses import JSONResponse
-
-        answer = error_response(exc)
-        return JSONResponse(answer.body, answer.status)
-
+    fastapi.install(app)
     return app
 
 
@@ -51,14 +44,10 @@ def flask_app(log: ActivityLog) -> Flask:
 
     app = Flask(__name__)
     app.register_blueprint(
-        activity_blueprint(log, organization=organization, interval=0.01), url_prefix="/activity"
+        flask.activity_blueprint(log, organization=organization, interval=0.01), url_prefix="/activity"
     )
 
-    @app.errorhandler(ApiError)
-    def failed(exc: ApiError) -> object:
-        answer = error_response(exc)
-        return answer.body, answer.status
-
+    flask.install(app)
     return app
 
 

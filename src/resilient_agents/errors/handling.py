@@ -13,6 +13,8 @@ from resilient_agents import events
 from resilient_agents.errors.failure import Category, Failure, Level
 from resilient_agents.errors.responses import ErrorResponse, error_response
 
+__all__ = ["handle_errors"]
+
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")

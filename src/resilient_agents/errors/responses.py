@@ -19,6 +19,8 @@ from resilient_agents.errors.exceptions import ApiError
 from resilient_agents.errors.failure import Advice, Category, Failure, Origin
 from resilient_agents.errors.refusals import Refusal, refusal, wrong_fields
 
+__all__ = ["ErrorResponse", "error_response", "success_response"]
+
 PROBLEM = "application/problem+json"
 JSON = "application/json"
 

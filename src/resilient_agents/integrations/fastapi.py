@@ -35,7 +35,10 @@ from resilient_agents.integrations._asgi import (
     Unasked,
     route_of,
 )
+from resilient_agents.integrations._fastapi_feed import activity_router
 from resilient_agents.integrations._web import QUIET, Settings
+
+__all__ = ["activity_router", "install"]
 
 
 def install(

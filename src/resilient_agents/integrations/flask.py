@@ -20,6 +20,7 @@ from resilient_agents._clock import clock
 from resilient_agents.correlation import BOUND, Binding, accepted_id
 from resilient_agents.errors import ValidationFailed
 from resilient_agents.errors.refusals import wrong_fields
+from resilient_agents.integrations._flask_feed import activity_blueprint
 from resilient_agents.integrations._web import ENVOY_TIMEOUT, QUIET, REQUEST_ID, TIMEOUT, Incoming, Settings
 from resilient_agents.policies import deadline as ends_after
 from resilient_agents.policies._deadline import end_of_time, put_back
@@ -27,6 +28,8 @@ from resilient_agents.policies._deadline import end_of_time, put_back
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
     from pydantic import BaseModel
+
+__all__ = ["activity_blueprint", "body_as", "install"]
 
 M = TypeVar("M", bound="BaseModel")
 

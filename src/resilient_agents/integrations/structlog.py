@@ -27,8 +27,16 @@ from resilient_agents.integrations import _loggers
 from resilient_agents.integrations._log_lines import Lines
 from resilient_agents.integrations._loggers import LEVELS
 
+_LOGGED = (events.CacheDegraded, events.CacheRestored, events.CallFailed, events.RequestFailed)
+"""Events that come with a log line of their own: one is enough."""
+
 _LEVELS: dict[type[Event], str] = {
+    events.ActivityDropped: "error",
     events.BreakerOpened: "error",
+    events.CacheHerded: "debug",
+    events.CacheHit: "debug",
+    events.CacheMiss: "debug",
+    events.CacheStale: "debug",
     events.CallRefused: "warning",
     events.CallersParked: "warning",
     events.EntryParked: "error",
@@ -43,6 +51,8 @@ _LEVELS: dict[type[Event], str] = {
     events.RetryBudgetExhausted: "error",
     events.RetryScheduled: "warning",
     events.SharedStateLost: "error",
+    events.SinkDown: "error",
+    events.SpillFailed: "critical",
     events.TopicPaused: "error",
 }
 """How loud a kind of event is; those that are not listed are *info*."""
@@ -78,6 +88,8 @@ class _Writer:
         return id(self._given)
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, _LOGGED):
+            return
         getattr(self._logger, _level(event))(name_of(event), **attributes(event))
 
 
@@ -103,7 +115,7 @@ def attributes(event: Event) -> dict[str, Any]:
 
 
 def _level(event: Event) -> str:
-    if isinstance(event, events.RetryGaveUp):
+    if isinstance(event, events.JobFailed | events.RetryGaveUp):
         return str(event.failure.level)
     if isinstance(event, events.PipelineReconfigured) and not event.accepted:
         return "error"
