@@ -7,7 +7,7 @@ import structlog
 
 from resilient_agents import events
 from resilient_agents.errors import QuotaExhausted, Unreachable, classify
-from resilient_agents.integrations.structlog import install
+from resilient_agents.integrations.structlog import install, name_of
 
 FAILURE = classify(Unreachable("crm.test is down"))
 
@@ -109,7 +109,18 @@ def test_every_event_can_be_written() -> None:
         for kind in kinds:
             events.emit(kind, **_attributes(kind))
 
-    assert len(kinds) == len(lines)
+    logged = {"cache_degraded", "cache_restored", "call_failed", "request_failed"}
+    assert {name_of(kind) for kind in kinds} - logged == {line["event"] for line in lines}
+
+
+def test_what_is_logged_already_is_not_logged_twice() -> None:
+    """A failed request, a failed call and a cache's outage have a log line of their own."""
+    with structlog.testing.capture_logs() as lines:
+        install()
+        for kind in (events.CacheDegraded, events.CacheRestored, events.CallFailed, events.RequestFailed):
+            events.emit(kind, **_attributes(kind))
+
+    assert [] == lines
 
 
 def _attributes(kind: type) -> dict[str, Any]:

@@ -90,12 +90,12 @@ class _Writer:
     def __call__(self, event: Event) -> None:
         if isinstance(event, _LOGGED):
             return
-        getattr(self._logger, _level(event))(name_of(event), **attributes(event))
+        getattr(self._logger, _level(event))(name_of(type(event)), **attributes(event))
 
 
-def name_of(event: Event) -> str:
-    """Return what an event is called in a log: ``retry_scheduled``."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(event).__name__).lower()
+def name_of(kind: type[Event]) -> str:
+    """Return what a kind of event is called in a log: ``retry_scheduled``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower()
 
 
 def attributes(event: Event) -> dict[str, Any]:
