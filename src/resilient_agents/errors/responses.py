@@ -26,7 +26,6 @@ JSON = "application/json"
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
 _NONE: dict[str, str] = {}
-_NOT_REPEATED = (Advice.NEVER, Advice.TRANSACTION)
 _LONGEST_WAIT = 366 * 86_400
 
 
@@ -112,7 +111,7 @@ def error_response(
         "title": failure.title,
         "status": failure.status,
         "detail": detail,
-        "retryable": failure.advice not in _NOT_REPEATED,
+        "retryable": _may_work_later(failure, wait),
     }
     if instance is not None:
         body["instance"] = quote(instance, errors="replace")
@@ -133,6 +132,15 @@ def _detail(exc: Exception, failure: Failure, refused: Refusal | None) -> str:
         return refused.text or failure.title
     written = isinstance(exc, ApiError) and failure.category is not Category.INTERNAL
     return failure.detail if written else failure.title
+
+
+def _may_work_later(failure: Failure, wait: int | None) -> bool:
+    """Tell what the caller may hope for, who sees a whole request where `Advice` is about one call of ours.
+
+    A 503 is for now (RFC 9110 section 15.6.4), as of an open circuit and a full disk; a spent quota stays so.
+    """
+    for_now = failure.status == 503 and failure.category is not Category.RATE_LIMIT
+    return failure.advice is not Advice.NEVER or wait is not None or for_now
 
 
 def _whole_seconds(wait: float | None) -> int | None:
