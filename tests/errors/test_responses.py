@@ -271,7 +271,7 @@ EXCEPTIONS: list[Callable[[], Exception]] = [
     ids=repr,
 )
 def test_retryable_is_for_the_caller(exc: Exception, retryable: bool) -> None:
-    """What we do not try again may still work for a caller that comes later: where we say when, or answer 503."""
+    """What we do not try again may still work for a caller that comes later: where we say when, or a 503."""
     answer = error_response(exc)
 
     assert retryable is answer.body["retryable"]

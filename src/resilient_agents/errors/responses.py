@@ -7,13 +7,11 @@ problem details, which RFC 9457 defines (``type, title, status, detail, instance
 import json
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 from resilient_agents import correlation
-from resilient_agents._clock import clock
+from resilient_agents._clock import clock, timestamp
 from resilient_agents.errors.evidence import classify
 from resilient_agents.errors.exceptions import ApiError
 from resilient_agents.errors.failure import Advice, Category, Failure, Origin
@@ -57,7 +55,7 @@ def success_response(data: Any = None, *, request_id: str | None = None) -> dict
         data: What was asked for. The default is *None*.
         request_id: The default is the one that is bound.
     """
-    body: dict[str, Any] = {"success": True, "data": data, "timestamp": _timestamp()}
+    body: dict[str, Any] = {"success": True, "data": data, "timestamp": timestamp(clock().time())}
     request_id = request_id or correlation.current().get("request_id")
     if request_id is not None:
         body["request_id"] = request_id
@@ -105,7 +103,7 @@ def error_response(
         "success": False,
         "error": detail,
         "code": code,
-        "timestamp": _timestamp(),
+        "timestamp": timestamp(clock().time()),
         "category": str(failure.category),
         "type": f"urn:resilient-agents:error:{code}",
         "title": failure.title,
@@ -188,13 +186,3 @@ def _quality(part: str) -> tuple[str, float]:
             except ValueError:
                 return name, 0.0
     return name, 1.0
-
-
-def _timestamp() -> str:
-    seconds, milliseconds = divmod(int(clock().time() * 1000), 1000)
-    return f"{_to_the_second(seconds)}.{milliseconds:03d}Z"
-
-
-@lru_cache(maxsize=4)
-def _to_the_second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
