@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -159,7 +159,11 @@ async def flask_and_celery(watch: Watch, redis_url: str) -> AsyncIterator[httpx.
     queue = Celery("notes", broker="memory://", set_as_current=False)
     queue.conf.update(worker_hijack_root_logger=False)
     celery_jobs.install(queue)
-    note: Any = queue.task(name="crm.note", shared=False)(lambda lead: watch.note(lead))
+
+    def write(lead: str) -> None:
+        watch.note(lead)
+
+    note = cast("Any", queue).task(name="crm.note", shared=False)(write)
 
     app = Flask("service")
     flask_answers.install(app)

@@ -332,6 +332,22 @@ async def test_label_that_is_not_ours(closing: list[Bench], mail: Mail, label: s
     assert [{"job_id": bench.id, "job_name": "mail.send"}] == [bound for bound, _ in mail.seen]
 
 
+@pytest.mark.parametrize("name", ["_retries", "max_retries"])
+@pytest.mark.parametrize("value", ["many", None, "nan", "-1", "inf"])
+async def test_number_that_is_none(
+    closing: list[Bench], mail: Mail, heard: list[Any], name: str, value: Any
+) -> None:
+    """A job whose label is no number is done as if it had none: it is not lost."""
+    bench = await opened(closing, mail, None)
+    task = await bench.send.kicker().with_labels(**{name: value}).kiq("Ann")
+    await bench.broker.wait_all()
+    result = await task.wait_result(check_interval=0.005, timeout=60)
+
+    assert "sent to Ann" == result.return_value
+    assert ["JobStarted", "JobCompleted"] == kinds(heard)
+    assert [1, 1] == [event.attempt for event in heard]
+
+
 async def test_arguments_stay_as_they_came(
     closing: list[Bench], queue: DeadLetterQueue, clock: FakeClock
 ) -> None:

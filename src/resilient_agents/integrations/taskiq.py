@@ -10,6 +10,7 @@ of the request, of the organisation and of the agent cross the broker with a job
 """
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from contextvars import ContextVar
@@ -120,13 +121,13 @@ class ResilientMiddleware(TaskiqMiddleware):
             name=message.task_name,
             args=list(message.args),  # taskiq puts into the message what it makes of them
             kwargs=dict(message.kwargs),
-            attempt=int(labels.get(_RETRIES, 0)) + 1,
-            attempts=int(labels.get("max_retries", self._attempts)),
+            attempt=int(_number(labels, _RETRIES) or 0) + 1,
+            attempts=int(_number(labels, "max_retries") or self._attempts),
             idempotent=_says_yes(labels),
         )
         block.enter_context(correlation.bind(**_carried(labels), job_id=job.id, job_name=job.name))
-        if labels.get("timeout") is not None:
-            time.enter_context(deadline(float(labels["timeout"])))
+        if (seconds := _number(labels, "timeout")) is not None:
+            time.enter_context(deadline(seconds))
         block.callback(_running.reset, _running.set(_Run(job, time, block)))
         job.begin()
         return message
@@ -193,6 +194,15 @@ class ResilientMiddleware(TaskiqMiddleware):
     @cached_property
     def _receiver(self) -> Receiver:
         return Receiver(self.broker, max_async_tasks=1, run_startup=False)
+
+
+def _number(labels: Mapping[str, Any], name: str) -> float | None:
+    """Return a label as a number; a message is somebody else's, and a job is not lost for a label."""
+    try:
+        number = float(labels[name])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return number if 0 <= number < math.inf else None
 
 
 def _says_yes(labels: Mapping[str, Any]) -> bool:
