@@ -230,7 +230,9 @@ def main() -> None:
     print()
     for kind, rate in rates.items():
         lost = 1 - rate[OURS] / rate[BARE]
-        print(f"{kind} through a server: {rate[BARE]:,.0f} requests a second, ours {rate[OURS]:,.0f}")
+        print(
+            f"{kind} through a server: {rate[BARE]:,.0f} requests a second bare, {rate[OURS]:,.0f} with install()"
+        )
         print(f"goal: at most {MOST_THROUGHPUT_LOST:.0%} of throughput lost; measured: {lost:.1%}")
     if arguments.json:
         write_json(arguments.json, arguments.rounds, costs, requests_a_second=rates)
