@@ -29,7 +29,7 @@ from resilient_agents.cache.codec import Codec
 from resilient_agents.testing import BrokenStore, FakeClock, FakeStore
 
 TTL = 10.0
-EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "40"))
 KEYS = ("a", "b")
 BUDGET = 1000.0
 """Time in seconds for the store, which is not what is looked at here."""

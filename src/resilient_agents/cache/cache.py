@@ -106,6 +106,10 @@ class Cache:
         )
         limit = whole("local_entries", local_entries, "entries")
         local = patience("local_ttl", local_ttl)
+        if local is not None and store is None:
+            raise ValueError(
+                "local_ttl is for copies in front of a store: give its address, or leave local_ttl out"
+            )
         shared = self._settings.store(store)
         self._tiers = Tiers(
             prefix,
