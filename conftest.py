@@ -47,7 +47,9 @@ REAL_FILES = {
     *("test_crm_transport", "test_kommo_client", "test_kommo_outages"),
     *("test_delivery", "test_life", "test_protect", "test_queue", "test_replayer"),
     *("test_redis", "test_redis_state", "test_storage_faults", "test_writer"),
-    *("test_cache_across_processes", "test_cache_chaos", "test_redis_outage", "test_redis_store"),
+    *("test_cache_across_processes", "test_cache_chaos", "test_redis_cluster"),
+    *("test_cache_two_tiers", "test_redis_outage", "test_redis_sentinel"),
+    *("test_redis_store", "test_redis_tls"),
     *("test_benchmarks", "test_examples", "test_import_cost"),
 }
 """Tests that work on real files, sockets or processes; all others are unit tests."""

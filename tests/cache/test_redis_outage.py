@@ -20,7 +20,7 @@ from tests.cache.redis_stores import BUDGET, Stores, a_key, answering, back, ref
 from tests.policies.redis_server import PATIENT, Server, heard, running, until
 
 from resilient_agents import events
-from resilient_agents.cache._redis_outage import MOST_KEPT
+from resilient_agents.cache._redis_outage import MOST_KEPT, Kept, Outage
 from resilient_agents.cache.redis import RedisStore
 from resilient_agents.cache.store import StoreUnavailable
 from resilient_agents.testing import FakeClock
@@ -203,7 +203,7 @@ def test_busy_connections_say_nothing_about_redis(server: Server) -> None:
     server.hang()
     waiting = Thread(target=store.blocking.get, args=([a_key()], 10 * PATIENT))
     waiting.start()
-    until(lambda: not store._pool._idle.qsize())
+    until(lambda: not store._wires._node.pool._idle.qsize())
     with pytest.raises(StoreUnavailable, match="all connections were in use"):
         store.blocking.get([a_key()], 0.01)
     server.go_on()
@@ -438,6 +438,38 @@ def test_invalidation_that_comes_during_the_replay_is_delivered_too(stores: Stor
     back(store)
 
     assert [None] * 400 == ask.get(keys, PATIENT)
+
+
+class Looker:
+    """Stands for a Redis that is back; while it is looked at, something is invalidated."""
+
+    def __init__(self) -> None:
+        self.outage = Outage("svc", "nowhere", 1.0, 0.1, self.look, self.let_go)
+        self.seen: list[tuple[list[str], bool, bool]] = []
+
+    def look(self, kept: Kept, anew: bool) -> bool:
+        """Note what is delivered, and whether the next change may go to Redis at once."""
+        self.seen.append((kept.keys, anew, self.outage.keeps_back([f"during look {len(self.seen)}"], [], 60)))
+        if len(self.seen) == 2:
+            raise TimeoutError
+        return True
+
+    def let_go(self) -> None:
+        """Let go of nothing."""
+
+
+def test_changes_go_through_before_reads_do() -> None:
+    """Once Redis was told what it missed, it is told of changes at once: what is kept comes to an end."""
+    looker = Looker()
+    looker.outage.postpone(["first"], [], 60)
+    until(lambda: looker.outage.reads)
+
+    assert [
+        (["first"], True, True),
+        (["during look 0"], False, False),  # and it fails once more
+        (["during look 0"], True, True),
+        (["during look 2"], False, False),
+    ] == looker.seen
 
 
 # What goes wrong in this process

@@ -285,7 +285,7 @@ def test_each_loop_has_its_own_connection(server: Server) -> None:
     """Two loops in two threads work side by side; loops that are closed leave no connection behind."""
     store, key = RedisStore(server.url, budget=PATIENT), a_key()
 
-    async def work() -> list[bytes | None]:
+    async def work() -> Any:
         for _ in range(20):
             await store.awaiting.put(key, b"v", 60, PATIENT)
         return await store.awaiting.get([key], PATIENT)
@@ -330,6 +330,20 @@ def test_forked_child_opens_connections_of_its_own(server: Server) -> None:
     assert (child, 0) == os.waitpid(child, 0)
     assert 200 * [[b"of the parent"]] == answers
     store.close()
+
+
+def test_child_begins_anew(stores: Stores, server: Server) -> None:
+    """What a child does at its birth: it shares no connection, and hears what its parent says."""
+    store, heard = listening(stores, server)
+    ask, key, before = stores.ask(store), a_key(), store._source
+    ask.put(key, b"v", 60, PATIENT)
+    store._begin_anew()
+    until(lambda: heard == [None, None])
+    server.client.publish("svc:invalidations", json.dumps({"from": before, "names": ["of the parent"]}))
+    until(heard.names)
+
+    assert ["of the parent"] == heard.names()
+    assert [b"v"] == stores.ask(store).get([key], PATIENT)
 
 
 def test_closed_store_is_asked_nothing(stores: Stores, server: Server) -> None:

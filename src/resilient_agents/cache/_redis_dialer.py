@@ -1,6 +1,7 @@
 """How a connection to Redis is made: by redis-py, in a thread of its own, so that nobody waits for it."""
 
 from collections.abc import Callable
+from copy import copy
 from threading import Thread
 from typing import Any
 
@@ -30,10 +31,12 @@ class Dialer:
     """Makes connections with the settings of an address or of a client, which itself stays as it is.
 
     Args:
-        redis: The address, or a client, blocking or awaiting, of one server or of a Sentinel.
+        redis: The address, or a client of one server, of a Sentinel or of a cluster.
 
     Attributes:
+        address: Host and port.
         where: The server, in words without secrets.
+        is_cluster: Whether it is one of a cluster.
 
     Raises:
         MissingExtra: The package ``redis`` is not installed.
@@ -43,13 +46,21 @@ class Dialer:
 
     def __init__(self, redis: object) -> None:
         self._module: Any = require("redis", extra="redis", feature=_FEATURE)
+        self.is_cluster = isinstance(redis, self._module.cluster.RedisCluster)
         pool = self._pool(redis)
         self._owner = redis  # a Sentinel's pool is held weakly by its connections
         self._kind = self._blocking_kind(pool.connection_class)
         self._settings = self._settings_from(dict(pool.connection_kwargs))
-        host, port = (self._settings.get(name) for name in ("host", "port"))
+        self.address = self._settings.get("host") or "localhost", int(self._settings.get("port") or 6379)
         name = getattr(pool, "service_name", None) or self._settings.get("path")
-        self.where = str(name or f"{host or 'localhost'}:{port or 6379}")
+        self.where = str(name or "{}:{}".format(*self.address))
+
+    def to(self, host: str, port: int) -> "Dialer":
+        """Return one that makes connections with the same settings to another server of a cluster."""
+        other = copy(self)
+        other.address, other.where = (host, port), f"{host}:{port}"
+        other._settings = {**self._settings, "host": host, "port": port}
+        return other
 
     def dial(self) -> Any:
         """Return a new connection that is logged in. Blocks.
@@ -81,9 +92,12 @@ class Dialer:
             return self._module.ConnectionPool.from_url(redis)
         if isinstance(redis, (self._module.Redis, self._module.asyncio.Redis)):
             return redis.connection_pool
+        if self.is_cluster:
+            return redis.get_redis_connection(redis.get_primaries()[0]).connection_pool
+        kind = f"{type(redis).__module__}.{type(redis).__qualname__}"
         raise TypeError(
             f"{_FEATURE} takes the address of a Redis server, as in redis://localhost/0, or a client "
-            f"redis.Redis or redis.asyncio.Redis, not {type(redis).__module__}.{type(redis).__qualname__}"
+            f"redis.Redis, redis.asyncio.Redis or redis.RedisCluster, not {kind}"
         )
 
     def _blocking_kind(self, kind: type) -> Any:
@@ -105,6 +119,8 @@ class Dialer:
         greeting = {"lib_name": None, "lib_version": None}
         if hasattr(self._module, "DriverInfo"):
             greeting = {"driver_info": None}
+        if self.is_cluster:
+            settings.pop("redis_connect_func", None)
         return {
             **{name: value for name, value in settings.items() if not name.startswith(_NOT_COPIED)},
             **greeting,

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 from weakref import WeakMethod, finalize
 
 from resilient_agents import _clock
-from resilient_agents.cache._redis_dialer import Dialer
 from resilient_agents.cache._redis_wire import Closed, Garbage, Refusal, pack, reader
 
 PING_AFTER = 1.0
@@ -28,28 +27,28 @@ class Listener:
     missed.
 
     Args:
-        dialer: Who makes connections.
+        dial: Makes a connection.
         channel: Name of the channel.
         source: Who we are; our own messages are passed over.
         heard: Takes the names. A method is held weakly: the thread ends with its owner.
     """
 
-    def __init__(self, dialer: Dialer, channel: str, source: str, heard: Heard) -> None:
-        self._parts = dialer, channel, heard
+    def __init__(self, dial: Callable[[], Any], channel: str, source: str, heard: Heard) -> None:
+        self._parts = dial, channel, heard
         self._end = Event()
         finalize(self, self._end.set)
         speak: Heard = _Weakly(heard, self._end) if ismethod(heard) else heard
         Thread(
             target=_listen,
-            args=(dialer, channel, speak, source, self._end),
+            args=(dial, channel, speak, source, self._end),
             name="resilient-agents-ear",
             daemon=True,
         ).start()
 
     def anew(self, source: str) -> "Listener":
         """Return one for a forked child."""
-        dialer, channel, heard = self._parts
-        return Listener(dialer, channel, source, heard)
+        dial, channel, heard = self._parts
+        return Listener(dial, channel, source, heard)
 
     def close(self) -> None:
         """End the thread, soon."""
@@ -67,13 +66,13 @@ class _Weakly:
             method(names)
 
 
-def _listen(dialer: Dialer, channel: str, heard: Heard, source: str, end: Event) -> None:
+def _listen(dial: Callable[[], Any], channel: str, heard: Heard, source: str, end: Event) -> None:
     """Listen, and begin again where the channel is lost, after a pause that grows."""
     losses = 0
     while not end.is_set():
         connection = None
         try:
-            connection = dialer.dial()
+            connection = dial()
             ear = _Ear(connection, channel)
             ear.subscribe()
             heard(None)

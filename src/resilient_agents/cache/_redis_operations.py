@@ -12,12 +12,11 @@ from resilient_agents.cache._redis_blocking import Busy
 from resilient_agents.cache._redis_outage import Outage
 from resilient_agents.cache._redis_scripts import CLAIM, FILL, MARK, PUT, RELEASE, VOID, Call
 from resilient_agents.cache._redis_wire import Closed, Garbage, Refusal, encoded, pack
+from resilient_agents.cache._redis_wires import Exchange, Part
 from resilient_agents.cache.store import StoreUnavailable
 
-Exchange: TypeAlias = Callable[[bytes, int, float], Any]
-"""How bytes are sent and so many answers received within a time, in threads or in tasks."""
-
-Command: TypeAlias = bytes | Call
+Command: TypeAlias = tuple[bytes, bytes | Call]
+"""A name, and a command that is about it."""
 
 _log = logging.getLogger("resilient_agents.cache")
 
@@ -25,6 +24,8 @@ _DAMAGED = frozenset({"WRONGTYPE"})
 """Errors that speak of one name, under which somebody put what is no value."""
 
 _NOSCRIPT = "NOSCRIPT"
+_GET = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n"
+_LEASE = b":lease"
 _AT_A_TIME = 100
 _A_MOMENT = 0.001
 
@@ -35,9 +36,13 @@ class Operations:
     Args:
         outage: The breaker in front of them.
         announcement: Makes of names the command that tells other processes of them.
+        clustered: Whether each name is asked for by itself.
     """
 
-    def __init__(self, outage: Outage, announcement: Callable[[Sequence[str]], bytes]) -> None:
+    def __init__(
+        self, outage: Outage, announcement: Callable[[Sequence[str]], Part], *, clustered: bool
+    ) -> None:
+        self._clustered = clustered
         self._outage = outage
         self._announcement = announcement
         self._untold = False
@@ -45,16 +50,17 @@ class Operations:
     def get(self, exchange: Exchange, names: Sequence[str], within: float) -> Flow[list[bytes | None]]:
         """Read."""
         self._check(self._outage.usable())
-        answers = yield from self._ask(exchange, (_reading(names),), within)
-        return self._values(answers[0], names)
+        answers = yield from self._ask(exchange, self._reading(names), within)
+        return self._values(answers, names)
 
     def claim(
         self, exchange: Exchange, names: Sequence[str], token: str, seconds: float, within: float, again: bool
     ) -> Flow[tuple[bool, list[bytes | None]]]:
         """Take the lease, and read."""
         self._check(self._outage.usable() and self._outage.writes)
-        claim = CLAIM.call((_lease(names[0]),), token, _milliseconds(seconds), int(again))
-        won, values = yield from self._ask(exchange, (claim, _reading(names)), within)
+        lease = _lease(names[0])
+        claim = lease, CLAIM.call((lease,), token, _milliseconds(seconds), int(again))
+        won, *values = yield from self._ask(exchange, (claim, *self._reading(names)), within)
         return self._checked(won) == 1, self._values(values, names)
 
     def fill(
@@ -62,20 +68,23 @@ class Operations:
     ) -> Flow[bool]:
         """Store what was loaded."""
         self._check(self._outage.usable() and self._outage.writes)
-        fill = FILL.call((encoded(key), _lease(key)), token, value, _milliseconds(ttl))
-        answers = yield from self._ask(exchange, (fill,), within)
+        name = encoded(key)
+        fill = FILL.call((name, _lease(key)), token, value, _milliseconds(ttl))
+        answers = yield from self._ask(exchange, ((name, fill),), within)
         return bool(self._checked(answers[0]))
 
     def release(self, exchange: Exchange, key: str, token: str, within: float) -> Flow[None]:
         """End a lease."""
         self._check(self._outage.usable())
-        answers = yield from self._ask(exchange, (RELEASE.call((_lease(key),), token),), within)
+        lease = _lease(key)
+        answers = yield from self._ask(exchange, ((lease, RELEASE.call((lease,), token)),), within)
         self._checked(answers[0])
 
     def put(self, exchange: Exchange, key: str, value: bytes, ttl: float, within: float) -> Flow[None]:
         """Write; where there is no room for the new value, the old one goes."""
-        put = PUT.call((encoded(key), _lease(key)), value, _milliseconds(ttl))
-        answers = yield from self._change(exchange, [put], [key], (), ttl, within)
+        name = encoded(key)
+        put = PUT.call((name, _lease(key)), value, _milliseconds(ttl))
+        answers = yield from self._change(exchange, [(name, put)], [key], (), ttl, within)
         if answers[0] == 0:
             self._outage.failed(Refusal("OOM"), 0.0, self._outage.epoch)
 
@@ -121,16 +130,15 @@ class Operations:
         """Ask within the time; once more where an idle connection was closed, or a script is not known."""
         outage = self._outage
         epoch, until = outage.epoch, _clock.in_force.monotonic() + within
-        payload = b"".join([it if isinstance(it, bytes) else it.short() for it in commands])
+        parts = [(name, it if isinstance(it, bytes) else it.short()) for name, it in commands]
         try:
             answers: list[Any]
             try:
-                answers = yield partial(exchange, payload, len(commands), within)
+                answers = yield partial(exchange, parts, within)
             except Closed:
-                answers = yield partial(exchange, payload, len(commands), _left(until))
+                answers = yield partial(exchange, parts, _left(until))
             if _NOSCRIPT in map(_code, answers):
-                payload = b"".join([it if isinstance(it, bytes) else it.long() for it in commands])
-                answers = yield partial(exchange, payload, len(commands), _left(until))
+                answers = yield partial(exchange, in_full(commands), _left(until))
         except Busy:
             raise StoreUnavailable("Redis was not asked: all connections were in use") from None
         except Exception as exc:
@@ -151,27 +159,36 @@ class Operations:
             raise StoreUnavailable(f"Redis answered {answer.code}")
         return answer
 
-    def _values(self, answer: Any, names: Sequence[str]) -> list[bytes | None]:
+    def _reading(self, names: Sequence[str]) -> list[Command]:
+        """Return the commands that read *names*."""
+        if len(names) == 1 or self._clustered:
+            return [
+                (name, b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name))
+                for name in map(encoded, names)
+            ]
+        return [(encoded(names[0]), pack("MGET", *names))]
+
+    def _values(self, answers: list[Any], names: Sequence[str]) -> list[bytes | None]:
         """Return the values of *names*; what is no value is none."""
-        if len(names) == 1:
-            answer = [answer]
-        if isinstance(answer, list) and len(answer) == len(names):
-            if answer[0].__class__ is bytes and len(names) == 1:
-                return answer
-            if all(it is None or isinstance(it, bytes) for it in answer):
-                return answer
-            if isinstance(answer[0], Refusal) and answer[0].code in _DAMAGED:
-                return [None]
-        self._checked(answer[0] if isinstance(answer, list) and answer else answer)
+        found: Any = answers
+        if len(answers) != len(names):
+            (found,) = answers  # of MGET
+        if isinstance(found, list) and len(found) == len(names):
+            values = [None if _code(it) in _DAMAGED else it for it in found]
+            if all(it is None or it.__class__ is bytes for it in values):
+                return values
+            found = next(it for it in values if it is not None and it.__class__ is not bytes)
+        self._checked(found)
         self._outage.failed(Garbage("an answer to something else"), 0.0, self._outage.epoch)
         raise StoreUnavailable("Redis answered something else than was asked")
 
 
 def changes(keys: Iterable[str], marks: Mapping[str, float]) -> list[Command]:
     """Return the commands that remove *keys* and write *marks* for so many seconds each."""
-    commands: list[Command] = [VOID.call((encoded(key), _lease(key))) for key in keys]
+    commands: list[Command] = [(it, VOID.call((it, it + _LEASE))) for it in map(encoded, keys)]
     for mark, ttl in marks.items():
-        commands.append(MARK.call((encoded(mark),), secrets.token_bytes(8), _milliseconds(ttl)))
+        name = encoded(mark)
+        commands.append((name, MARK.call((name,), secrets.token_bytes(8), _milliseconds(ttl))))
     return commands
 
 
@@ -182,18 +199,14 @@ def deliver(exchange: Exchange, commands: Sequence[Command], within: float) -> N
         Exception: One of them was not performed.
     """
     for place in range(0, len(commands), _AT_A_TIME):
-        group = commands[place : place + _AT_A_TIME]
-        payload = b"".join([it if isinstance(it, bytes) else it.long() for it in group])
-        for answer in exchange(payload, len(group), within):
+        for answer in exchange(in_full(commands[place : place + _AT_A_TIME]), within):
             if isinstance(answer, Refusal):
                 raise answer
 
 
-def _reading(names: Sequence[str]) -> bytes:
-    if len(names) == 1:
-        name = encoded(names[0])
-        return b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name)
-    return pack("MGET", *names)
+def in_full(commands: Sequence[Command]) -> list[Part]:
+    """Return *commands* with the scripts' texts."""
+    return [(name, it if isinstance(it, bytes) else it.long()) for name, it in commands]
 
 
 def _code(answer: Any) -> str | None:
@@ -205,7 +218,7 @@ def _left(until: float) -> float:
 
 
 def _lease(key: str) -> bytes:
-    return encoded(key) + b":lease"
+    return encoded(key) + _LEASE
 
 
 def _milliseconds(seconds: float) -> int:

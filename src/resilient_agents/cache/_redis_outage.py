@@ -142,6 +142,10 @@ class Outage:
             self._why = exc
         self._announce(exc)
 
+    def missed(self, within: float) -> None:
+        """Note that no answer came within so many seconds for a task that had left by then."""
+        self.failed(TimeoutError(), within, self.epoch)
+
     def postpone(self, keys: Iterable[str], marks: Iterable[str], ttl: float) -> None:
         """Keep an invalidation that could not be delivered, for *ttl* seconds; nobody reads until it is."""
         with self._lock:

@@ -11,6 +11,8 @@ _CODE = re.compile(r"-?([A-Z][A-Z0-9]+)\b")
 _CODE_INSIDE = re.compile(r": -([A-Z][A-Z0-9]+) ")
 """Before Redis 7 the error of a command inside a script is wrapped into one of the script."""
 
+_ELSEWHERE = re.compile(r"(?:MOVED|ASK) (\d+) (.*):(\d+)")
+
 _DEEPEST = 8
 
 
@@ -19,12 +21,17 @@ class Refusal(Exception):
 
     Attributes:
         code: The first word of it, as ``"OOM"``. The rest may hold a name or a value, and is told to nobody.
+        moved_to: In a cluster, which server is asked instead, and for which slot: host, port, slot.
     """
+
+    moved_to: tuple[str, int, int] | None = None
 
     def __init__(self, text: str) -> None:
         wrapped = "user_script" in text and _CODE_INSIDE.search(text)
         found = wrapped or _CODE.match(text)
         self.code = found[1] if found else "ERR"
+        if moved := _ELSEWHERE.fullmatch(text):
+            self.moved_to = moved[2], int(moved[3]), int(moved[1])
         super().__init__(self.code)
 
 

@@ -6,17 +6,20 @@ import os
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from resilient_agents._flow import arun, run
-from resilient_agents.cache._redis_awaiting import Links
-from resilient_agents.cache._redis_blocking import Line, Pool
+from resilient_agents.cache._redis_cluster import ClusterWires
 from resilient_agents.cache._redis_dialer import CONNECT_PATIENCE, Dialer
 from resilient_agents.cache._redis_listener import Listener
-from resilient_agents.cache._redis_operations import Exchange, Operations, changes, deliver
+from resilient_agents.cache._redis_operations import Operations, changes, deliver
 from resilient_agents.cache._redis_outage import WRITES_REFUSED, Kept, Outage
 from resilient_agents.cache._redis_wire import Closed, Refusal, pack
+from resilient_agents.cache._redis_wires import Exchange, Part, Wires
+
+if TYPE_CHECKING:
+    from resilient_agents.cache.store import Half
 
 __all__ = ["RedisStore"]
 
@@ -33,10 +36,11 @@ class RedisStore:
 
     Threads use a pool of connections, tasks one connection for each event loop. They are made when they are
     first needed, with the settings of *redis*, but without its retries and timeouts. A client that is given
-    stays as it is, and none of its connections is used.
+    stays as it is, and none of its connections is used. In a cluster this holds for each of its masters.
 
     Args:
-        redis: The address, as in ``redis://localhost/0``, or a client of one server or of a Sentinel.
+        redis: The address, as in ``redis://localhost/0``, or a client of redis-py: ``Redis``, blocking or
+            awaiting, a blocking one of a Sentinel, or a ``RedisCluster``.
         prefix: What the names of this cache begin with; names its channel, and the cache in events. The
             default is ``"cache"``.
         budget: Time in seconds that callers may lose to a Redis that does not answer before it is left
@@ -68,22 +72,24 @@ class RedisStore:
             raise ValueError(f"max_connections must be 1 or more, not {max_connections!r}")
         self.prefix = prefix
         self._budget = budget
-        self._size = max_connections
-        self._dialer = Dialer(redis)
-        self._outage = Outage(prefix, self._dialer.where, budget, longest_pause, self._look, self._let_go)
+        dialer = Dialer(redis)
+        kind = ClusterWires if dialer.is_cluster else Wires
+        self._outage = Outage(prefix, dialer.where, budget, longest_pause, self._look, self._let_go)
         self.usable = self._outage.usable
         """Tell without any waiting whether Redis is asked at all."""
         self._source = secrets.token_hex(8)
         self._channel = f"{prefix}:invalidations"
         self._listener: Listener | None = None
-        operations = Operations(self._outage, self._announcement)
-        self.blocking = BlockingHalf(operations)
-        self.awaiting = AwaitingHalf(operations)
-        self._connect()
+        self._wires = kind(dialer, max_connections, self._outage.missed)
+        operations = Operations(self._outage, self._announcement, clustered=kind.clustered)
+        self._blocking, self._awaiting = BlockingHalf(operations), AwaitingHalf(operations)
+        self.blocking: Half = self._blocking
+        self.awaiting: Half = self._awaiting
+        self._connect(self._wires)
         _stores.add(self)
 
     def __repr__(self) -> str:
-        return f"RedisStore({self._dialer.where!r}, prefix={self.prefix!r})"
+        return f"RedisStore({self._wires.where!r}, prefix={self.prefix!r})"
 
     def postpone(self, keys: Sequence[str], marks: Mapping[str, bytes], ttl: float) -> None:
         """Keep an invalidation that could not be delivered, and deliver it before anything is read again.
@@ -103,7 +109,7 @@ class RedisStore:
         """
         if self._listener is not None:
             self._listener.close()
-        self._listener = Listener(self._dialer, self._channel, self._source, heard)
+        self._listener = Listener(self._wires.dial, self._channel, self._source, heard)
 
     def close(self) -> None:
         """Close the connections and end the threads. What is asked afterwards is refused."""
@@ -115,24 +121,16 @@ class RedisStore:
     async def aclose(self) -> None:
         """Close the connections, those of the running loop at once, and end the threads."""
         self.close()
-        self._links.here().drop(Closed())
+        self._wires.leave()
 
-    def _connect(self) -> None:
-        self._pool = Pool(self._dialer, self._size)
-        self._links = Links(self._dialer, self._missed)
-        self.blocking.exchange = self._pool.exchange
-        self.awaiting.exchange = self._links.exchange
+    def _connect(self, wires: Wires) -> None:
+        self._wires = wires
+        self._blocking.exchange, self._awaiting.exchange = wires.exchange, wires.aexchange
 
     def _let_go(self) -> None:
         """Close all connections; new ones may lead to another server."""
-        pool, self._pool = self._pool, Pool(self._dialer, self._size)
-        self.blocking.exchange = self._pool.exchange
-        pool.close()
-        self._links.drop(Closed() if self._outage.reads else ConnectionError("Redis is left alone"))
-
-    def _missed(self, within: float) -> None:
-        """Count a wait for an answer whose task had left before."""
-        self._outage.failed(TimeoutError(), within, self._outage.epoch)
+        reads = self._outage.reads
+        self._wires.let_go(Closed() if reads else ConnectionError("Redis is left alone"))
 
     def _look(self, kept: Kept, anew: bool) -> bool:
         """Deliver what was *kept*, see whether Redis answers in time, and tell whether it takes writes.
@@ -143,20 +141,18 @@ class RedisStore:
             Exception: It is not back.
         """
         if not anew:
-            return self._catch_up(self._pool.exchange, kept)
-        connection = self._dialer.dial()
-        line = Line(connection)
+            return self._catch_up(self._wires.exchange, kept)
+        fresh = self._wires.fresh()
         try:
-            writes = self._catch_up(line.exchange, kept)
+            writes = self._catch_up(fresh.exchange, kept)
         except BaseException:
-            line.close()
+            fresh.close()
             raise
         if writes or not self._outage.reads:
             self._let_go()
-            self._pool.adopt(connection)
-            self._links.prepare()
+            fresh.adopt()
         else:
-            line.close()
+            fresh.close()
         return writes
 
     def _catch_up(self, exchange: Exchange, kept: Kept) -> bool:
@@ -164,15 +160,15 @@ class RedisStore:
             self._remove_everything(exchange)
         deliver(exchange, changes(kept.keys, kept.marks), CONNECT_PATIENCE)
         if kept.keys or kept.marks:
-            exchange(self._announcement([*kept.keys, *kept.marks]), 1, CONNECT_PATIENCE)
-        return self._takes_writes(exchange)
+            exchange([self._announcement([*kept.keys, *kept.marks])], CONNECT_PATIENCE)
+        takes = [self._takes_writes(exchange, name) for name in self._wires.probes(self.prefix)]
+        return all(takes)
 
-    def _takes_writes(self, exchange: Exchange) -> bool:
-        probe = f"{self.prefix}:probe"
-        (answer,) = exchange(pack("GET", probe), 1, self._budget)
+    def _takes_writes(self, exchange: Exchange, name: bytes) -> bool:
+        (answer,) = exchange([(name, pack("GET", name))], self._budget)
         if isinstance(answer, Refusal):
             raise answer
-        (answer,) = exchange(pack("SET", probe, "", "PX", 1000), 1, self._budget)
+        (answer,) = exchange([(name, pack("SET", name, "", "PX", 1000))], self._budget)
         if isinstance(answer, Refusal) and answer.code not in WRITES_REFUSED:
             raise answer
         return not isinstance(answer, Refusal)
@@ -180,25 +176,23 @@ class RedisStore:
     def _remove_everything(self, exchange: Exchange) -> None:
         """Remove all entries: more was invalidated than could be kept."""
         pattern = "".join(f"\\{it}" if it in "*?[]^-\\" else it for it in self.prefix) + ":*"
-        cursor: Any = b"0"
-        while True:
-            command = pack("SCAN", cursor, "MATCH", pattern, "COUNT", _A_SWEEP)
-            (answer,) = exchange(command, 1, CONNECT_PATIENCE)
-            if isinstance(answer, Refusal):
-                raise answer
-            cursor, names = answer
-            if names:
-                deliver(exchange, [pack("UNLINK", *names)], CONNECT_PATIENCE)
-            if cursor == b"0":
-                return
+        for server in self._wires.probes(self.prefix):
+            cursor: Any = None
+            while cursor != b"0":
+                command = pack("SCAN", cursor or "0", "MATCH", pattern, "COUNT", _A_SWEEP)
+                (answer,) = exchange([(server, command)], CONNECT_PATIENCE)
+                if isinstance(answer, Refusal):
+                    raise answer
+                cursor, names = answer
+                deliver(exchange, [(name, pack("UNLINK", name)) for name in names], CONNECT_PATIENCE)
 
-    def _announcement(self, names: Sequence[str]) -> bytes:
+    def _announcement(self, names: Sequence[str]) -> Part:
         message = json.dumps({"from": self._source, "names": list(names)}, separators=(",", ":"))
-        return pack("PUBLISH", self._channel, message)
+        return self._channel.encode(), pack("PUBLISH", self._channel, message)
 
     def _begin_anew(self) -> None:
         """Share no socket and no thread with the parent process."""
-        self._connect()
+        self._connect(self._wires.anew())
         self._source = secrets.token_hex(8)
         if self._listener is not None:
             self._listener = self._listener.anew(self._source)
