@@ -8,6 +8,7 @@ which an origin was called that should not have been is taken again. The Redis i
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import platform
@@ -127,6 +128,7 @@ async def figures_of(
             await it.sample(timer)
         it.calls = max(20, int(SAMPLE_SECONDS / it.wall))
         it.wall = it.cpu = float("inf")
+    gc.freeze()  # so that the collections between the rounds are quick
     for _ in range(rounds):
         with no_collections():
             for it in contestants:
