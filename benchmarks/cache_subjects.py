@@ -41,7 +41,7 @@ Maker = Callable[[str, float, Any], Any]
 
 
 class Subject(NamedTuple):
-    """A cache: what it is called, what makes it, which package it needs, and whether it is one with a lock."""
+    """A cache: what it is called, what makes it, which package it needs, and whether it locks."""
 
     name: str
     make: Maker
