@@ -269,7 +269,7 @@ def main() -> None:
         for mode, subjects in (("sync", SYNC), ("async", ASYNC)):
             there = installed(subjects)
             caches = [it for it in there if it.name != RAW]
-            hangs += map(partial(hang, server, mode), there)
+            hangs += map(partial(hang, server, mode, min(3, options.rounds)), there)
             together += map(partial(herd, server, mode), caches)
             together += map(partial(herds, server, mode), caches)
     print(table(figures), "", tables(hangs, together), "", sep="\n")
