@@ -81,6 +81,7 @@ def test_lost_redis_is_left_alone_until_it_is_back(
         back(store)
         for operation in operations(ask, PATIENT):
             operation()
+        until(lambda: len(told) == 2)
 
     lost, restored = told
     assert ("svc", False) == (lost.cache, lost.reads)
@@ -326,6 +327,7 @@ def test_redis_without_writes_is_read(
         assert [(code, True)] == [(it.failure.code, it.reads) for it in told]
         takes_writes(server)
         back(store)
+        until(lambda: len(told) == 2)
         assert list(TOLD) == list(map(type, told))
     assert ask.claim([a_key()], "a", 60, PATIENT)[0]
 
@@ -382,6 +384,7 @@ def test_invalidation_during_an_outage_holds_afterwards(stores: Stores, server: 
     with heard(*TOLD) as restored:
         server.go_on()
         back(store)
+        until(lambda: restored)
 
     assert [None] == ask.get([key], PATIENT)
     assert (change == "put") == (ask.get([mark], PATIENT) == [before])

@@ -59,8 +59,8 @@ class Cache:
         jitter: What part of a time to live is random, from 0 to 1, so that entries that were loaded together
             do not end together. They only ever end earlier. The default is 0.1.
         lease: Time in seconds for which one process has the right to load a key, and for which others wait
-            for it before they load by themselves. It follows how long loads take, once that is known. The
-            default is 3.0.
+            for it before they load by themselves. Once it is known how long loads take, others wait for twice
+            that, at least for 0.5. The default is 3.0.
         throttle: Time in seconds for which a key's origin is left alone after a failure, where an old value
             can stand in. The default is 1.0.
         origin_limit: How many loads of one function run at a time while the store is away; further ones wait
