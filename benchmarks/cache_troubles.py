@@ -167,7 +167,7 @@ def _percentiles(answers: Answers) -> tuple[float, float]:
 
 
 def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1e3, 3)
+    return round(seconds * 1e3, 4)
 
 
 def herd(server: RealRedis, mode: str, subject: Subject) -> Herd:
