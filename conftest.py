@@ -54,7 +54,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 REAL_FOLDERS = {"cli", "crash", "fake_kommo"}
 REAL_FILES = {
-    *("test_activity_losses", "test_activity_outages", "test_activity_files"),
+    *(
+        "test_activity_delivery",
+        "test_activity_log",
+        "test_activity_losses",
+        "test_activity_outages",
+        "test_activity_sinks",
+    ),
     *("test_crm_transport", "test_kommo_client", "test_kommo_outages"),
     *("test_delivery", "test_life", "test_protect", "test_queue", "test_replayer"),
     *("test_redis", "test_redis_state", "test_storage_faults", "test_writer"),

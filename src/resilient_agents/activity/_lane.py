@@ -16,9 +16,6 @@ FIRST_PAUSE = 0.5
 
 LONGEST_PAUSE = 10.0
 
-MOST_IN_MEMORY = 10_000
-"""How many entries wait in memory for a sink that works; more go to disk."""
-
 Done = Callable[[Exception | None], object]
 
 

@@ -78,7 +78,7 @@ class SQLiteSink:
 
     def _insert(self, connection: sqlite3.Connection, batch: Sequence[Activity]) -> None:
         """Insert many rows with one statement: SQLite then works without the interpreter's lock."""
-        size = min(len(batch), self._rows_at_once)
+        size = self._rows_at_once
         for start in range(0, len(batch), size):
             rows = batch[start : start + size]
             connection.execute(_insert(len(rows)), tuple(chain.from_iterable(rows)))
