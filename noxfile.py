@@ -14,7 +14,7 @@ nox.options.error_on_external_run = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 WHEELS = Path(".nox/wheels")
-BENCHMARKS = ("import_cost.py", "retry_success_path.py", "policies.py", "durable_submit.py")
+BENCHMARKS = ("import_cost.py", "retry_success_path.py", "policies.py", "durable_submit.py", "activity.py")
 
 
 def interpreter(version: str) -> str | None:
@@ -112,6 +112,13 @@ def crash(session: nox.Session) -> None:
     """The crash tests at length: real processes are killed, over and over."""
     install_wheel(session, *group("tests"))
     session.run("python", "-m", "pytest", "-m", "crash", "--crash-kills=100", "tests", *session.posargs)
+
+
+@nox.session(requires=["build"])
+def soak(session: nox.Session) -> None:
+    """The activity log at length: servers away for half a minute under load, and memory that stays flat."""
+    install_wheel(session, *group("tests"))
+    session.run("python", "-m", "pytest", "-s", "-m", "soak", "--outage=30", "tests", *session.posargs)
 
 
 @nox.session(requires=["build"])

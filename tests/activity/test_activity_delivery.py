@@ -1,4 +1,4 @@
-"""How entries get to the sinks, by a clock that stands still: failures, pauses, the disk, poison, retention."""
+"""How entries get to the sinks, by a clock that stands still: failures, the disk, poison, retention."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -248,7 +248,7 @@ def test_disk_full(clock: FakeClock, tmp_path: Path) -> None:
 
 
 def test_disk_broken(clock: FakeClock, tmp_path: Path) -> None:
-    """Where the disk fails too, entries wait in memory up to a bound; the news is told once; then all goes on."""
+    """Where the disk fails too, entries wait in memory up to a bound, and the news is told once."""
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
     sink = FakeSink()

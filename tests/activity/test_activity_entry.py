@@ -32,7 +32,7 @@ class Explosive:
     def __repr__(self) -> str:
         raise ValueError("boom")
 
-    __str__ = __hash__ = __eq__ = __getattr__ = __repr__  # type: ignore[assignment]
+    __str__ = __hash__ = __eq__ = __getattr__ = __repr__  # type: ignore[assignment, misc]
 
 
 class ExplosiveMapping(Mapping[str, Any]):

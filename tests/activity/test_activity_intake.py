@@ -24,7 +24,7 @@ def ticks(full: Intake) -> list[int]:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 100)), max_size=60))
 def test_bounds_hold_and_the_low_go_first(puts: list[tuple[bool, int]]) -> None:
-    """The queue never holds more than its bounds, drops are counted, and no normal entry goes before a low one."""
+    """The queue keeps to its bounds, drops are counted, and no normal entry goes before a low one."""
     line = intake(max_bytes=2000)
     accepted = 0
     with FakeClock():

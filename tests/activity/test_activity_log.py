@@ -4,7 +4,6 @@ import asyncio
 import inspect
 import json
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -148,7 +147,7 @@ async def test_tracked_functions(tmp_path: Path) -> None:
         return a + b
 
     assert 3 == add(1, b=2)
-    assert [2, 3, 4] == await asyncio.gather(aadd(1), aadd(2), aadd(3))
+    assert [2, 3, 4] == list(await asyncio.gather(aadd(1), aadd(2), aadd(3)))
     assert ("add", "Add.", ["a", "b"]) == (add.__name__, add.__doc__, [*inspect.signature(add).parameters])
     assert inspect.iscoroutinefunction(aadd)
     async with activity.track("block"):
@@ -188,7 +187,7 @@ def test_drops_are_reported_once(tmp_path: Path) -> None:
 
 
 def test_own_sinks_and_subscribers_do_not_feed_the_log(tmp_path: Path) -> None:
-    """What a sink or a subscriber on the log's own threads records is ignored, and a flush there does not wait."""
+    """What a sink or a subscriber on the log's own threads records is ignored, and a flush does not wait."""
     flushed: list[bool] = []
 
     def feeds(batch: list[Activity]) -> None:
@@ -289,7 +288,8 @@ def child(folder: Path) -> None:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_child_of_multiprocessing(method: str, tmp_path: Path) -> None:
     """A worker process of multiprocessing loses nothing either."""
-    process = multiprocessing.get_context(method).Process(target=child, args=(tmp_path,))
+    context: Any = multiprocessing.get_context(method)
+    process = context.Process(target=child, args=(tmp_path,))
     process.start()
     process.join(60)
     assert 0 == process.exitcode
@@ -325,7 +325,8 @@ def test_ignored_sigterm_stays_ignored(thread: bool, tmp_path: Path) -> None:
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL if thread else signal.SIG_IGN)
     try:
         maker = threading.Thread(target=lambda: log(Witness(), tmp_path).close())
-        (maker.start(), maker.join()) if thread else maker.run()
+        maker.start() if thread else maker.run()
+        maker.join() if thread else None
         assert (signal.SIG_DFL if thread else signal.SIG_IGN) == signal.getsignal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -355,4 +356,4 @@ if child:
     ).fetchall()
     connection.close()
     assert [("before", 50), ("child", 50), ("parent", 50)] == counted
-    assert [] == os.listdir(tmp_path / "spill")
+    assert [] == list((tmp_path / "spill").iterdir())

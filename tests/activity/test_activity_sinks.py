@@ -1,7 +1,6 @@
 """The sinks of one machine: SQLite, JSON lines, structlog, functions; and how an address names a sink."""
 
 import json
-import os
 import sqlite3
 import subprocess
 import sys
@@ -236,6 +235,10 @@ def test_structlog() -> None:
     assert "job_id" not in lines[0]
 
 
+def nothing(batch: list[Activity]) -> None:
+    """Take a batch, and do nothing with it."""
+
+
 async def coroutine(batch: list[Activity]) -> None:
     """Be no sink."""
 
@@ -243,7 +246,7 @@ async def coroutine(batch: list[Activity]) -> None:
 def test_functions() -> None:
     """A plain function is a sink under its own name; a coroutine function is not."""
     assert "function:builtins.list.append" not in sink_for([].append).name
-    assert f"function:{__name__}.batch" == FunctionSink(batch).name
+    assert f"function:{__name__}.nothing" == FunctionSink(nothing).name
     for wrong in (coroutine, 7, None):
         with pytest.raises(TypeError, match="a sink is"):
             sink_for(wrong)
@@ -252,7 +255,7 @@ def test_functions() -> None:
 @pytest.mark.parametrize(
     ("address", "kind", "name"),
     [
-        ("sqlite:///a.db", SQLiteSink, f"sqlite:{os.getcwd()}/a.db"),
+        ("sqlite:///a.db", SQLiteSink, f"sqlite:{Path.cwd()}/a.db"),
         ("sqlite:////srv/a.db", SQLiteSink, "sqlite:/srv/a.db"),
         ("postgresql://user:opensesame@host/agents", PostgresSink, "postgresql:host/agents"),
         ("redis://user:opensesame@host:7000/2", RedisSink, "redis://host:7000/2/activity"),
@@ -271,7 +274,7 @@ def test_addresses(address: str, kind: type, name: str) -> None:
 @pytest.mark.parametrize("address", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "jsonl:", "x", ""])
 def test_unreadable_addresses(address: str) -> None:
     """What names no sink is refused, with the forms that do."""
-    with pytest.raises(ConfigurationError, match="sqlite:///activity.db"):
+    with pytest.raises(ConfigurationError, match=r"sqlite:///activity\.db"):
         sink_for(address)
 
 
