@@ -2,8 +2,8 @@
 
 All subjects write the same entry, as JSON and with the same fields, to a local file, in one process. Their
 rounds are interleaved, and of the rounds the one with the lowest median counts: noise only ever adds. A
-burst is followed by a drain, so that a queue has room for the next; what a subject dropped is shown beside its
-figures.
+burst is followed by a drain, so that a queue has room for the next; what a subject dropped is shown beside
+its figures.
 """
 
 import argparse

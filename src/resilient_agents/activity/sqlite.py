@@ -40,8 +40,9 @@ PRAGMA application_id={APPLICATION_ID};
 PRAGMA user_version={SCHEMA_VERSION};
 """
 _WIDTH = len(Activity._fields)
-_MOST_PARAMETERS = 32_000
-"""SQLite's own limit is 32766, and 999 before 3.32 (sqlite.org/limits.html)."""
+_SIZES = (2048, 256, 32)
+"""How many rows a statement inserts: few sizes, for each is kept prepared. SQLite allows 32766 parameters,
+and 999 before 3.32 (sqlite.org/limits.html)."""
 
 
 class SQLiteSink:
@@ -55,7 +56,7 @@ class SQLiteSink:
         name: What events and statistics call it. The default is ``sqlite:`` and the path.
     """
 
-    batch_size = 4000
+    batch_size = 4096
 
     def __init__(self, path: str | Path, *, name: str | None = None) -> None:
         self.path = Path(path).absolute()
@@ -78,10 +79,13 @@ class SQLiteSink:
 
     def _insert(self, connection: sqlite3.Connection, batch: Sequence[Activity]) -> None:
         """Insert many rows with one statement: SQLite then works without the interpreter's lock."""
-        size = self._rows_at_once
-        for start in range(0, len(batch), size):
-            rows = batch[start : start + size]
-            connection.execute(_insert(len(rows)), tuple(chain.from_iterable(rows)))
+        start = 0
+        for size in self._sizes:
+            while len(batch) - start >= size:
+                rows = batch[start : start + size]
+                connection.execute(_insert(size), tuple(chain.from_iterable(rows)))
+                start += size
+        connection.executemany(_insert(1), batch[start:])
 
     def prune(self, *, max_age: float | None, max_rows: int | None, limit: int) -> int:
         """Delete up to *limit* entries that are too old or too many, and return how many."""
@@ -143,7 +147,7 @@ class SQLiteSink:
             connection.execute("PRAGMA synchronous=NORMAL")
             _prepare(connection, self.path.name)
             limit = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
-            self._rows_at_once = max(1, min(limit, _MOST_PARAMETERS) // _WIDTH)
+            self._sizes = [size for size in _SIZES if size * _WIDTH <= limit]
         except BaseException:
             connection.close()
             raise
@@ -163,7 +167,7 @@ DELETE FROM activity_logs WHERE (id, source) IN
 """
 
 
-@lru_cache(64)
+@lru_cache
 def _insert(rows: int) -> str:
     row = f"({', '.join('?' * _WIDTH)})"
     return f"INSERT INTO activity_logs VALUES {', '.join([row] * rows)} ON CONFLICT DO NOTHING"  # noqa: S608
