@@ -22,14 +22,17 @@ def flaky(batch):
         raise Unreachable("down")
 
 folder, seconds = sys.argv[1], float(sys.argv[2])
-with ActivityLog(f"sqlite:///{folder}/activity.db", flaky, spill=f"{folder}/spill", max_rows=5000) as activity:
+sinks = f"sqlite:///{folder}/activity.db", flaky
+with ActivityLog(*sinks, spill=f"{folder}/spill", max_rows=5000) as activity:
     end, warm, number, early = time.monotonic() + seconds, time.monotonic() + seconds / 3, 0, None
     while time.monotonic() < end:
         for _ in range(100):
             number += 1
-            activity.record(f"deal.{number % 50}", organization_id=f"{number % 1000}", agent_id=f"agent-{number}",
+            activity.record(
+                f"deal.{number % 50}", organization_id=f"{number % 1000}", agent_id=f"agent-{number}",
                 metadata={"number": number, "text": f"moved by {number}", f"key {number % 7000}": "x"},
-                critical=number % 5000 == 0)
+                critical=number % 5000 == 0,
+            )
         time.sleep(0.005)
         if early is None and time.monotonic() > warm:
             early = resident()

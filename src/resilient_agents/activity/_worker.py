@@ -1,5 +1,6 @@
 """The worker: one thread that takes what was recorded, prepares it, and sees to it that it arrives."""
 
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -15,6 +16,8 @@ from resilient_agents.activity._delivery import Delivery
 from resilient_agents.activity._intake import OVERHEAD, Intake, Reason, Taken, Urgent
 from resilient_agents.activity.entry import TICKS, Activity, Clerk, snapshot
 from resilient_agents.errors import InternalFailure
+
+_log = logging.getLogger("resilient_agents.activity")
 
 MOST_AT_ONCE = 2000
 """How many entries are prepared in one turn."""
@@ -78,7 +81,7 @@ class Worker:
         self._report_at = 0.0
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._stopped = self._resting = False
+        self._stopped = self._resting = self._stumbled = False
         self.at_work = threading.Lock()
         intake.start = self.start
 
@@ -177,10 +180,20 @@ class Worker:
         staff.add(threading.get_ident())
         try:
             while not self._stopped:
-                self._turn()
+                try:
+                    self._turn()
+                except Exception:
+                    self._stumble()
             self._end()
         finally:
             staff.discard(threading.get_ident())
+
+    def _stumble(self) -> None:
+        """Say once that there is a defect, and go on: everybody depends on this thread."""
+        if not self._stumbled:
+            self._stumbled = True
+            _log.exception("the activity log's worker stumbled over a defect, and goes on; said once")
+        time.sleep(INTERVAL)
 
     def _work_until(self, flush: Flush) -> None:
         """Do the worker's work on the thread of a caller who waits, where there is no thread."""

@@ -1,0 +1,1 @@
+"""SQL that makes the tables: numbered files, one folder a database."""
