@@ -44,7 +44,7 @@ def record(activity: ActivityLog, folder: Path, first: int, count: int) -> None:
     """Record so many actions, some of them critical, and note which are durable."""
     with (folder / "durable").open("a", encoding="utf-8") as durable:
         for number in range(first, first + count):
-            critical = number % 100 == 99
+            critical = number % 100 == 50
             assert activity.record(f"number.{number}", organization_id="1", critical=critical)
             if critical:
                 durable.write(f"{number}\n")

@@ -99,7 +99,7 @@ def test_loss_matrix(end: str, sink: str, tmp_path: Path) -> None:
     critical = durable(tmp_path)
     assert critical <= set(arrived)
     if end in SUDDEN:
-        assert set(range(99, COUNT, 100)) == critical
+        assert set(range(50, COUNT, 100)) == critical
     else:
         assert Counter(range(COUNT * (3 if end == "fork" else 1))) == arrived
     assert [] == list((tmp_path / "spill").iterdir())
