@@ -99,6 +99,7 @@ class House:
             self.lanes, self.spill, self.messages.append, overdue=5.0, keep=keep, most_in_memory=most
         )
         self.count = 0
+        _houses.append(self)
 
     def offer(self, count: int) -> None:
         """Let the sinks have so many entries."""
@@ -123,6 +124,17 @@ class House:
     def everything(self) -> list[str]:
         """The ids of all entries so far."""
         return [entry(number).id for number in range(self.count)]
+
+
+_houses: list[House] = []
+
+
+@pytest.fixture(autouse=True)
+def houses_closed() -> Iterator[None]:
+    """Let go of all files after each test."""
+    yield
+    while _houses:
+        _houses.pop().delivery.close()
 
 
 @pytest.fixture

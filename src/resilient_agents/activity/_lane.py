@@ -39,8 +39,9 @@ class Courier:
         Raises:
             RuntimeError: There can be no thread any more: the interpreter ends.
         """
-        self._thread = threading.Thread(target=self._work, name=f"activity-{self._name}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._work, name=f"activity-{self._name}", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def hand(self, task: Callable[[], object], done: Done) -> None:
         """Perform *task*, and tell *done* how it ended."""

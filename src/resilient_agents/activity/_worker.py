@@ -300,6 +300,7 @@ class Worker:
                 self.delivery.secure()
             flush.arrived, flush.ready = arrived, True
             flush.latch.release()
+            self._intake.inbox.put(_nothing)  # whoever waits may be the one who does the work
         self._flushes = open_still
 
     def dropped(self) -> Counter[Reason]:
