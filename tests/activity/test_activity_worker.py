@@ -70,7 +70,7 @@ def test_entry_that_cannot_be_prepared(office: Office) -> None:
     with pytest.raises(InternalFailure, match="prepared"):
         office.intake.put_durably(a_copy("broken"), patience=30)
     assert office.worker.flush(30)
-    assert {"encode": 1} == office.worker.dropped()
+    assert {"encode": 1} == office.worker.drops.counted()
     assert 3 == len(office.sink.taken)  # the report of the drop is the third
     assert [None] == office.started
 

@@ -6,7 +6,8 @@
 - `stats`: what is known of a log at one moment.
 - `sinks`: what a sink is; `sqlite`, `postgres`, `redis`, `lines`: those there are.
 - `_engine`: what is behind a log; from the caller to the sink: `_intake`, `_worker`, `_delivery`, `_lane`;
-  `_spill` is the disk, and `_exit` what happens when the process ends or forks.
+  `_drops` tells of what was dropped, `_spill` is the disk, `_exit` is what happens when the process ends or
+  forks.
 """
 
 from resilient_agents.activity.entry import Activity
