@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from math import inf
 from queue import Empty
@@ -263,11 +263,7 @@ class Worker:
         activity = self._clerk.activity
         size = 0
         for queue in (intake.queue, intake.low):
-            for _ in range(MOST_AT_ONCE - len(entries)):
-                try:
-                    taken: Taken = queue.popleft()
-                except IndexError:
-                    break
+            for taken in _first(queue, MOST_AT_ONCE - len(entries)):
                 size += len(taken[2]) + OVERHEAD
                 try:
                     entries.append(activity(*taken))
@@ -311,6 +307,13 @@ class Worker:
         news, self.delivery.news = self.delivery.news, []
         for kind, attributes in news:
             events.emit(kind, **attributes)
+
+
+def _first(queue: deque[Taken], count: int) -> Iterator[Taken]:
+    """Take so many out of *queue*, or all; callers may take from it too."""
+    with suppress(IndexError):
+        for _ in range(count):
+            yield queue.popleft()
 
 
 def _nothing() -> None:

@@ -104,19 +104,24 @@ class Clerk:
 
     def _filled_in(self, tick: int, bound: Mapping[str, str], fields: Sequence[Any]) -> Activity:
         action, organization, agent, status, duration, code, category, metadata = fields
-        labels, get = self._labels, bound.get
+        labels = self._labels
+        request = job = None
+        if bound:
+            organization = bound.get("organization_id") if organization is None else organization
+            agent = bound.get("agent_id") if agent is None else agent
+            request, job = labels[bound.get("request_id")], labels[bound.get("job_id")]
         return _new(
             Activity,
             (
                 uuid7(tick, self._random(62)),
                 self._source,
-                labels[get("organization_id", "") if organization is None else organization],
-                labels[get("agent_id") if agent is None else agent],
-                labels[action],
-                labels[status],
+                labels[organization] or "",
+                labels[agent],
+                labels[action] or "",
+                labels[status] or "",
                 duration if type(duration) is float else _number(duration),
-                labels[get("request_id")],
-                labels[get("job_id")],
+                request,
+                job,
                 code,
                 category,
                 self._as_json(metadata) if metadata else "{}",
@@ -185,6 +190,7 @@ class _Labels(dict[Any, Any]):
 
     def __missing__(self, value: Any) -> Any:
         if value is None:
+            self[None] = None
             return None
         text = _as_text(value)
         label: str = text[:LONGEST_LABEL]
