@@ -19,8 +19,11 @@ from resilient_agents.errors import InternalFailure
 
 _log = logging.getLogger("resilient_agents.activity")
 
-MOST_AT_ONCE = 2000
-"""How many entries are prepared in one turn."""
+MOST_AT_ONCE = 256
+"""How many entries are prepared in one turn; that takes about a millisecond, in which callers may wait."""
+
+BREATH = 0.00005
+"""Time in seconds between two turns when there is much to do, for other threads to take theirs."""
 
 INTERVAL = 0.05
 """Time in seconds for which entries are gathered."""
@@ -165,7 +168,7 @@ class Worker:
             self._report(now)
             self._tell()
             if self._flushes or len(taken) == MOST_AT_ONCE:
-                return 0.0 if len(taken) == MOST_AT_ONCE else 0.005
+                return BREATH if len(taken) == MOST_AT_ONCE else 0.005
             pause = max(0.0, self.delivery.next_due() - now)
             if self.drops.unreported():
                 pause = min(pause, max(0.0, self.drops.report_at - now))

@@ -40,9 +40,9 @@ PRAGMA application_id={APPLICATION_ID};
 PRAGMA user_version={SCHEMA_VERSION};
 """
 _WIDTH = len(Activity._fields)
-_SIZES = (2048, 256, 32)
+_SIZES = (8192, 2048, 256, 32)
 """How many rows a statement inserts: few sizes, for each is kept prepared. SQLite allows 32766 parameters,
-and 999 before 3.32 (sqlite.org/limits.html)."""
+999 before 3.32, and 250000 as Debian builds it (sqlite.org/limits.html)."""
 
 
 class SQLiteSink:
@@ -56,7 +56,7 @@ class SQLiteSink:
         name: What events and statistics call it. The default is ``sqlite:`` and the path.
     """
 
-    batch_size = 4096
+    batch_size = 8192
 
     def __init__(self, path: str | Path, *, name: str | None = None) -> None:
         self.path = Path(path).absolute()
