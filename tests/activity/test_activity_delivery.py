@@ -1,5 +1,6 @@
 """How entries get to the sinks, by a clock that stands still: failures, the disk, poison, retention."""
 
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -276,6 +277,65 @@ def test_disk_broken(clock: FakeClock, tmp_path: Path) -> None:
         house.delivery.keep([entry(0)])
     house.delivery.secure()
     assert 20 == house.delivery.dropped["shutdown"]
+
+
+class FlakySpill(Spill):
+    """A disk that can be told to fail."""
+
+    broken = False
+
+    def read(self, lane: str, count: int) -> Any:
+        """Read, or fail."""
+        if self.broken:
+            raise StorageFailure("broken")
+        return super().read(lane, count)
+
+    def remove(self, place: Any, entries: Any) -> None:
+        """Forget, or fail."""
+        if self.broken:
+            raise StorageFailure("broken")
+        super().remove(place, entries)
+
+
+def test_disk_that_cannot_be_read_is_left_alone(clock: FakeClock, tmp_path: Path) -> None:
+    """While the disk fails it is asked once a second, and what has arrived is not sent again."""
+    sink = FakeSink()
+    house = House(tmp_path, sink)
+    house.delivery._spill = spill = FlakySpill(tmp_path, max_bytes=1 << 20)
+    house.delivery.keep([entry(number) for number in range(15)])
+    spill.broken = True
+    house.turn(5)
+    assert (0, 1.0) == (sink.asked, house.delivery.next_due() - clock.monotonic())
+    clock.advance(1)
+    spill.broken = False
+    house.delivery.advance()
+    spill.broken = True
+    for _ in range(5):
+        house.turn(5)
+        clock.advance(1)
+    assert (10, 15) == (len(sink.taken), house.lanes[0].on_disk)
+    spill.broken = False
+    house.turn(5)
+    assert [entry(number).id for number in range(15)] == sink.taken
+    assert [events.SpillFailed] == house.news
+    spill.close(empty=True)
+
+
+def test_deleted_disk(clock: FakeClock, tmp_path: Path) -> None:
+    """When somebody deletes the folder, entries are written to a new file, and the old ones are given up."""
+    sink = FakeSink()
+    house = House(tmp_path / "spill", sink)
+    sink.error = Unreachable()
+    house.offer(5)
+    house.turn(2)
+    shutil.rmtree(tmp_path / "spill")
+    house.delivery.keep([entry(7)])
+    assert 1 == len(list((tmp_path / "spill").glob("*.db")))
+    sink.error = None
+    clock.advance(1)
+    house.turn(5)
+    assert [entry(7).id] == sink.taken
+    assert house.delivery.settled
 
 
 def test_critical_entries_come_from_disk(clock: FakeClock, tmp_path: Path) -> None:

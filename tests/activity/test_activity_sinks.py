@@ -208,11 +208,13 @@ from tests.activity.test_activity_sinks import JSONLinesSink, StorageFailure, ba
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 sink = JSONLinesSink("{tmp_path}/activity.jsonl")
 sink.write(batch(2))
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+before = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
 try:
     sink.write(batch(20))
 except StorageFailure as exc:
     print(exc)
+resource.setrlimit(resource.RLIMIT_FSIZE, before)
 """
     root = Path(__file__).parents[2]
     done = subprocess.run(

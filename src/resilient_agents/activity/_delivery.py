@@ -161,15 +161,17 @@ class Delivery:
         place = None
         if lane.on_disk and (lane.from_disk_next or not lane.waiting):
             lane.from_disk_next = False
+            if lane.arrived is not None:
+                self._forget(lane, *lane.arrived, now)
+                return
             try:
                 place, batch = self._spill.read(lane.name, lane.limit)
             except Exception as exc:
                 self._spill_failed(exc, now)
-                batch = []
-            if not batch:
-                place = None
-                if now >= self._spill_retry_at:
-                    lane.on_disk = 0
+                lane.retry_at = now + SPILL_PAUSE
+                return
+            if not batch:  # somebody deleted the file
+                lane.on_disk = 0
         else:
             lane.from_disk_next = True
             batch = lane.take(lane.limit)
@@ -199,9 +201,10 @@ class Delivery:
         now = clock().monotonic()
         batch, place = flight.batch, flight.place
         if exc is None:
+            news = lane.succeeded(len(batch))
             if place is not None:
                 self._forget(lane, place, batch, now)
-            if lane.succeeded(len(batch)):
+            if news:
                 self._tell(events.SinkRestored, sink=lane.name, waiting=lane.backlog)
             return
         failure = classify(exc)
@@ -225,12 +228,15 @@ class Delivery:
             self._forget(lane, place, batch, now)
 
     def _forget(self, lane: Lane, place: Any, batch: Sequence[Activity], now: float) -> None:
-        """Take from the disk what has arrived."""
+        """Take from the disk what has arrived; before that is done, nothing more is read from there."""
         try:
             self._spill.remove(place, batch)
         except Exception as exc:
             self._spill_failed(exc, now)
+            lane.arrived = (place, batch)
+            lane.retry_at = now + SPILL_PAUSE
         else:
+            lane.arrived = None
             lane.on_disk -= len(batch)
 
     def _lost(self, lane: Lane, failure: Failure, now: float) -> None:

@@ -115,6 +115,7 @@ class Lane:
         retry_at: When it is tried again, on the monotonic clock.
         limit: How many entries the next batch has at most.
         written: How many entries the sink has taken.
+        arrived: What the sink has taken and is on disk all the same, because the disk failed; or *None*.
         pruned_at: When old entries were last looked for, on the monotonic clock.
     """
 
@@ -132,6 +133,7 @@ class Lane:
         self.written = 0
         self.pruned_at = -inf
         self.from_disk_next = False
+        self.arrived: tuple[Place, Sequence[Activity]] | None = None
         self._failures = 0
 
     @property

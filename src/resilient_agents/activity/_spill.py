@@ -6,6 +6,7 @@ A file belongs to the process that holds its lock. What a dead process left is t
 import ctypes
 import errno
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 
 from resilient_agents.activity.entry import Activity
 from resilient_agents.errors import StorageFailure, StorageFull
+
+_log = logging.getLogger("resilient_agents.activity")
 
 CHUNK = 1000
 """How many entries are moved in one go."""
@@ -130,6 +133,12 @@ class Spill:
             os.close(self._lock)
             self._lock = -1
 
+    def _begin_anew(self) -> None:
+        """Make another file: somebody has deleted this one, and what is written to it would be lost."""
+        _log.critical("%s was moved or deleted while in use, with all that waited there", self.path.name)
+        self.close(empty=False)
+        self.bytes, self._made = 0, False
+
     def orphans(self) -> list[Path]:
         """Return the files that other processes left or are using."""
         try:
@@ -195,7 +204,9 @@ class Spill:
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is not None:
-            return self._connection
+            if self.path.exists():
+                return self._connection
+            self._begin_anew()
         if self._lock < 0:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(_lock_of(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
