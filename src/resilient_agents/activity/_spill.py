@@ -3,7 +3,6 @@
 A file belongs to the process that holds its lock. What a dead process left is taken over by the next one.
 """
 
-import ctypes
 import errno
 import fcntl
 import logging
@@ -53,6 +52,8 @@ class Spill:
     def renew(self) -> None:
         """Begin with a file of one's own, as in a forked child; the parent's is not touched."""
         if self._connection is not None:
+            import ctypes
+
             # Never to be closed here, not even at exit: that would take the parent's locks for ours.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
         if self._lock >= 0:

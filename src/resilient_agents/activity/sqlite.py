@@ -1,6 +1,5 @@
 """A sink in a SQLite file: the default, for one machine."""
 
-import ctypes
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -129,6 +128,8 @@ class SQLiteSink:
         """Begin anew; refuse to, if the file was open all through the fork."""
         self._at_work = Lock()
         if self._connection is not None:
+            import ctypes
+
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))  # never to be closed here
             self._connection = None
 
