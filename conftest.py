@@ -55,10 +55,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 REAL_FOLDERS = {"cli", "crash", "fake_kommo", "migrations"}
 REAL_FILES = {
     "test_actions_example",
+    "test_activity_delivery",
     "test_activity_feed",
     "test_activity_files",
+    "test_activity_log",
     "test_activity_losses",
     "test_activity_outages",
+    "test_activity_sinks",
     "test_activity_stream",
     "test_benchmarks",
     "test_cache_across_processes",
