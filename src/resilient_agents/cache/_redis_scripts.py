@@ -106,5 +106,5 @@ mark = ARGV[1] .. now[1] .. now[2]
 local set = redis.pcall('SET', KEYS[1], mark, 'PX', ARGV[2])
 return set.err and set or mark
 """)
-"""Read a mark before a load, or make one. What is loaded then always remembers a mark: one that Redis loses, as
-when it evicts, brings nothing back to life."""
+"""Read a mark before a load, or make one. What is loaded then always remembers a mark: one that Redis loses,
+as when it evicts, brings nothing back to life."""
