@@ -225,28 +225,30 @@ def plot(figures: list[Figure], hangs: list[Hang], path: Path) -> None:
 
     shown = [it for it in figures if (it.scenario, it.mode) == (HIT, "async")]
     hung = [it for it in hangs if it.mode == "async"]
-    panels: list[tuple[str, list[str], list[float], list[str], bool]] = [
+    panels: list[tuple[str, list[str], list[float], list[str]]] = [
         (
             "a hit in Redis, µs",
             [it.subject for it in shown],
             [it.microseconds for it in shown],
             [f"{it.microseconds:,.0f} µs · {it.ratio:.2f} x" for it in shown],
-            False,
         ),
         (
             "a call while Redis hangs, ms: the first 50, and the next 50",
             [f"{it.subject}, {when}" for it in hung for when in ("first", "next")],
             [ms for it in hung for ms in (it.at_once[0], it.after[0])],
-            [f"{ms:,.3g} ms" for it in hung for ms in (it.at_once[0], it.after[0])],
-            True,
+            [
+                ("< 0.01 ms" if ms < 0.01 else f"{ms:,.0f} ms")
+                for it in hung
+                for ms in (it.at_once[0], it.after[0])
+            ],
         ),
     ]
     figure, axes = plt.subplots(1, 2, figsize=(13, 4.6), layout="constrained")
-    for panel, (title, names, values, labels, log) in zip(axes, panels, strict=True):
+    for panel, (title, names, values, labels) in zip(axes, panels, strict=True):
         colours = ["tab:blue" if name.startswith(OURS) else "silver" for name in names]
-        bars = panel.barh(names, values, color=colours, log=log)
+        bars = panel.barh(names, values, color=colours)
         panel.bar_label(bars, labels, padding=3)
-        panel.set_xlim(right=(20 if log else 1.5) * max(values))
+        panel.set_xlim(right=1.5 * max(values))
         panel.set_title(f"async: {title}", fontsize=10)
         panel.invert_yaxis()
     figure.savefig(path)
