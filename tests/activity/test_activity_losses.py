@@ -103,3 +103,31 @@ def test_loss_matrix(end: str, sink: str, tmp_path: Path) -> None:
     else:
         assert Counter(range(COUNT * (3 if end == "fork" else 1))) == arrived
     assert [] == list((tmp_path / "spill").iterdir())
+
+
+def test_a_handler_that_comes_later_has_the_last_word(tmp_path: Path) -> None:
+    """A worker that finishes its work at SIGTERM, and calls who was there before it, is not killed over it."""
+    code = f"""
+import os, signal
+from resilient_agents import ActivityLog, DeadLetterQueue, Replayer
+
+log = ActivityLog("sqlite:///{tmp_path}/activity.db", spill="{tmp_path}/spill")
+log.record("worker.started", organization_id="1")
+queue = DeadLetterQueue("sqlite:///{tmp_path}/queue.db")
+
+@queue.handler("mail")
+def send(payload):
+    os.kill(os.getpid(), signal.SIGTERM)
+    log.record("mail.sent", organization_id="1")
+
+queue.enqueue("mail", {{}})
+Replayer(queue).run()
+print("finished", queue.stats().waiting)
+"""
+    child = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+
+    assert (0, "finished 0\n") == (child.returncode, child.stdout)
+    with sqlite3.connect(tmp_path / "activity.db") as connection:
+        told = connection.execute("SELECT action FROM activity_logs ORDER BY id").fetchall()
+    connection.close()
+    assert [("worker.started",), ("mail.sent",)] == told
