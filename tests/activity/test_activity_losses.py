@@ -2,6 +2,7 @@
 
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -106,7 +107,7 @@ def test_loss_matrix(end: str, sink: str, tmp_path: Path) -> None:
 
 
 def test_a_handler_that_comes_later_has_the_last_word(tmp_path: Path) -> None:
-    """A worker that finishes its work at SIGTERM, and calls who was there before it, is not killed over it."""
+    """A worker that finishes its work at SIGTERM, and calls who was there before, is not killed over it."""
     code = f"""
 import os, signal
 from resilient_agents import ActivityLog, DeadLetterQueue, Replayer
