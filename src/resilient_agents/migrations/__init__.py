@@ -132,8 +132,8 @@ def _explained(psycopg: Any) -> Iterator[None]:
         yield
     except _classes(psycopg, "DuplicateTable", "DuplicateFunction", "DuplicateObject") as exc:
         raise ConfigurationError(
-            "a table, index or function of a name that a migration creates is there already, and none of ours:"
-            " rename it, or give resilient-agents a schema of its own (search_path). Nothing was changed"
+            "a table, index or function of a name that a migration creates is there already, and none of"
+            " ours: rename it, or give us a schema of its own (search_path). Nothing was changed"
         ) from exc
     except _classes(psycopg, "InsufficientPrivilege") as exc:
         raise ConfigurationError(
