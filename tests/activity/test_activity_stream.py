@@ -100,8 +100,6 @@ def test_what_comes_twice_is_told_once(sink: SQLiteSink, clock: FakeClock) -> No
         def reader(self) -> "Down":
             return self
 
-        def renew(self) -> None: ...
-
         def read(self, query: Any) -> Any:
             if self.down:
                 raise ConnectionRefusedError

@@ -30,11 +30,10 @@ def activity_router(
     """
     check_interval(interval)
     router = APIRouter(tags=["activity"])
-    Organization = Annotated[str, Depends(organization)]  # noqa: N806 - a type
 
     @router.get("/recent", summary="What happened lately")
     async def recent(
-        organization_id: Organization,
+        organization_id: Annotated[str, Depends(organization)],
         response: Response,
         after: str | None = None,
         before: str | None = None,
@@ -50,7 +49,7 @@ def activity_router(
 
     @router.get("/stream", summary="What happens, as it happens", response_class=StreamingResponse)
     async def stream(
-        organization_id: Organization,
+        organization_id: Annotated[str, Depends(organization)],
         after: str | None = None,
         last_event_id: Annotated[str | None, Header()] = None,
         agent_id: str | None = None,
