@@ -206,9 +206,10 @@ def test_connections_are_used_again(sink: PostgresSink) -> None:
 
 def test_a_hung_database(sink: PostgresSink, postgres_server: PostgresServer) -> None:
     """A page waits as long as it may, no more threads hang than may, and the feed goes on from memory."""
-    reader = PostgresFeed(psycopg, sink._parameters, lag=0.0, patience=0.05)
+    reader = PostgresFeed(psycopg, sink._parameters, lag=0.0, patience=PATIENCE)
     query = query_for("org-1")
     assert [] == reader.read(query)
+    reader._patience = 0.05
     processes = (postgres_server._process.pid, reader._idle[0].info.backend_pid)
     try:
         for process in processes:

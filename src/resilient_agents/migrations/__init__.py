@@ -116,7 +116,9 @@ def migrate(url: str, *, dry_run: bool = False, patience: float = 60.0) -> list[
 @contextmanager
 def _connected(psycopg: Any, url: str) -> "Iterator[psycopg.Connection[Any]]":
     try:
-        connection = psycopg.connect(url, connect_timeout=10, application_name="resilient-agents migrate")
+        connection = psycopg.connect(
+            url, connect_timeout=10, prepare_threshold=None, application_name="resilient-agents migrate"
+        )
     except psycopg.ProgrammingError:  # its text repeats the URL, password and all
         raise ConfigurationError("the URL of the database cannot be read: postgresql://…") from None
     except psycopg.OperationalError as exc:
