@@ -62,6 +62,10 @@ class SQLiteFeed:
         _inherited.append(self._connection)
         self._lock, self._connection = Lock(), None
 
+    def __del__(self) -> None:
+        """Close the file with a log that nobody has closed: nothing of it is half written."""
+        self._disconnect()
+
     def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
