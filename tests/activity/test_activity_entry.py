@@ -125,8 +125,8 @@ def test_fields() -> None:
     ("label", "told"),
     [
         (7, "7"),
-        ("a\0b\ud800", "a�b�"),
-        ("x" * 1000, "x" * LONGEST_LABEL),
+        ("a\0b\ud800", "a�b�~b26ff35fc392cc70"),
+        ("x" * 1000, "x" * (LONGEST_LABEL - 17) + "~9a306b894c158617"),
         (["list"], "['list']"),
         ("https://user:secret@crm", "https://***@crm"),
     ],
@@ -134,6 +134,16 @@ def test_fields() -> None:
 def test_names_of_all_kinds(label: Any, told: str) -> None:
     """Ids and actions become short texts that every database takes."""
     assert told == kept(action=label).action
+
+
+def test_two_organisations_stay_two() -> None:
+    """What is cut short, or has letters replaced, is told apart by the rest."""
+    names = ["x" * 1000, "x" * 1001, "a\0", "a\1", "a�"]
+
+    labels = {kept(organization_id=name).organization_id for name in names}
+
+    assert len(names) == len(labels)
+    assert all(len(label) <= LONGEST_LABEL and label.isprintable() for label in labels)
 
 
 def test_clerk_forgets() -> None:

@@ -108,6 +108,16 @@ class TestPages:
 
         assert [1] == numbers(log.recent("org-1", after=page.next))
 
+    def test_a_clock_that_is_set_back(self, sink: SQLiteSink, log: Log, clock: FakeClock) -> None:
+        """What arrives after the clock was set back is still later than what was there."""
+        clock.advance(3600)
+        write(sink, clock, entry(1))
+        page = log.recent("org-1")
+        with FakeClock() as earlier:
+            write(sink, earlier, entry(2))
+
+        assert [2] == numbers(log.recent("org-1", after=page.next))
+
     def test_one_organisation_alone(self, sink: SQLiteSink, log: Log, clock: FakeClock) -> None:
         """What belongs to others is not shown, whatever is asked for."""
         write(sink, clock, entry(1), entry(2, "org-2"), entry(3, ""))

@@ -159,7 +159,7 @@ def test_a_listener_who_goes_away(client: httpx.Client, log: ActivityLog) -> Non
         assert time.monotonic() < deadline
 
 
-@pytest.mark.parametrize("door", [activity_router, activity_blueprint])
+@pytest.mark.parametrize("door", [fastapi.activity_router, flask.activity_blueprint])
 def test_a_stream_without_a_pause(log: ActivityLog, door: Any) -> None:
     """A stream that would look without a pause is refused where the door is made."""
     with pytest.raises(ValueError, match="interval"):

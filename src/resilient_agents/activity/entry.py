@@ -9,6 +9,7 @@ import marshal
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
@@ -192,15 +193,21 @@ class _Labels(dict[Any, Any]):
         if value is None:
             self[None] = None
             return None
-        text = _as_text(value)
-        label: str = text[:LONGEST_LABEL]
-        if not label.isprintable():
-            label = "".join(letter if letter.isprintable() else "�" for letter in label)
+        label: str = _as_text(value)
+        if len(label) > LONGEST_LABEL or not label.isprintable():
+            label = _shortened(label)
         if "://" in label:
             label = redact(label, limit=LONGEST_LABEL)
         if type(value) is str:
             _remember(self, value, label)
         return label
+
+
+def _shortened(text: str) -> str:
+    """Return a printable text of at most `LONGEST_LABEL`; two texts, as two organisations, stay two."""
+    digest = blake2b(text.encode(errors="backslashreplace"), digest_size=8).hexdigest()
+    visible = (letter if letter.isprintable() else "�" for letter in text[: LONGEST_LABEL - 17])
+    return f"{''.join(visible)}~{digest}"
 
 
 def _as_text(value: Any) -> Any:

@@ -18,7 +18,7 @@ APPLICATION_ID = 0x5241414C  # "RAAL"
 SCHEMA_VERSION = 1
 REST_WAIT = 1.0
 
-_SCHEMA = f"""
+_SCHEMA = """
 CREATE TABLE activity_logs (
     id TEXT NOT NULL,
     source TEXT NOT NULL,
@@ -36,9 +36,9 @@ CREATE TABLE activity_logs (
     recorded_at INTEGER NOT NULL,
     PRIMARY KEY (id, source)
 ) WITHOUT ROWID;
+CREATE TABLE last_arrival (recorded_at INTEGER NOT NULL);
+INSERT INTO last_arrival VALUES (0);
 CREATE INDEX activity_logs_feed ON activity_logs (organization_id, recorded_at, id);
-PRAGMA application_id={APPLICATION_ID};
-PRAGMA user_version={SCHEMA_VERSION};
 """
 _WIDTH = len(Activity._fields)
 _SIZES = (8192, 2048, 256, 32)
@@ -80,7 +80,7 @@ class SQLiteSink:
 
     def _insert(self, connection: sqlite3.Connection, batch: Sequence[Activity]) -> None:
         """Insert many rows with one statement: SQLite then works without the interpreter's lock."""
-        now = int(clock().time() * 1e6)
+        now = _arrival(connection)
         start = 0
         for size in self._sizes:
             while len(batch) - start >= size:
@@ -175,6 +175,15 @@ DELETE FROM activity_logs WHERE (id, source) IN
 """
 
 
+def _arrival(connection: sqlite3.Connection) -> int:
+    """Return when a batch arrives, in microseconds since 1970; it is later than any before it."""
+    connection.execute(
+        "UPDATE last_arrival SET recorded_at = max(recorded_at + 1, ?)", [int(clock().time() * 1e6)]
+    )
+    latest: int = connection.execute("SELECT recorded_at FROM last_arrival").fetchone()[0]
+    return latest
+
+
 @lru_cache
 def _insert(rows: int) -> str:
     row = f"({', '.join('?' * _WIDTH)})"
@@ -198,6 +207,8 @@ def _prepare(connection: sqlite3.Connection, name: str) -> None:
                 raise StorageFailure(f"{name}: the file belongs to another program: choose another path")
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
