@@ -140,7 +140,7 @@ def test_two_organisations_stay_two() -> None:
     """What is cut short, or has letters replaced, is told apart by the rest."""
     names = ["x" * 1000, "x" * 1001, "a\0", "a\1", "a�"]
 
-    labels = {kept(organization_id=name).organization_id for name in names}
+    labels = {kept(organization=name).organization_id for name in names}
 
     assert len(names) == len(labels)
     assert all(len(label) <= LONGEST_LABEL and label.isprintable() for label in labels)
