@@ -64,9 +64,7 @@ def log(tmp_path: Path) -> Iterator[ActivityLog]:
 def client(request: pytest.FixtureRequest, log: ActivityLog) -> Iterator[httpx.Client]:
     """Return Ann's client of a real server."""
     if request.param == "fastapi":
-        server = uvicorn.Server(
-            uvicorn.Config(fastapi_app(log), port=0, log_level="critical", lifespan="off")
-        )
+        server = uvicorn.Server(uvicorn.Config(fastapi_app(log), port=0, log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:

@@ -64,6 +64,7 @@ class _Blocking:
     def begin_anew(self) -> None:
         """Begin without threads, in a forked child: those of its parent are not in it."""
         self._running: set[threading.Thread] = set()
+        self._lock = threading.Lock()
 
     def half(self, store: Store) -> Half:
         return store.blocking
@@ -80,15 +81,16 @@ class _Blocking:
         self._start(_quietly, step)
 
     def _start(self, target: Callable[..., None], *args: Any) -> bool:
-        running = self._running = {thread for thread in self._running if thread.is_alive()}
-        if len(running) >= MOST_THREADS:
-            return False
         thread = threading.Thread(target=target, args=args, name="resilient-agents-cache", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads, or the process ends
-            return False
-        running.add(thread)
+        with self._lock:
+            self._running = {thread for thread in self._running if thread.is_alive()}
+            if len(self._running) >= MOST_THREADS:
+                return False
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads, or the process ends
+                return False
+            self._running.add(thread)
         return True
 
 
