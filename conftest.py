@@ -83,6 +83,7 @@ REAL_FILES = {
     "test_kommo_outages",
     "test_life",
     "test_log_writing",
+    "test_one_request",
     "test_plain_worker",
     "test_postgres_feed",
     "test_protect",

@@ -4,9 +4,10 @@ import json
 import time
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -240,3 +241,22 @@ def test_a_mapping_that_cannot_be_read_is_said_so() -> None:
     assert {
         "value": "<test_a_mapping_that_cannot_be_read_is_said_so.<locals>.Broken that cannot be shown>"
     } == (redact_mapping(Broken()))
+
+
+@given(st.uuids(), st.sampled_from(["{}", "job {} failed", "job-{}", "agent_{}", "/jobs/{}/log", "{}:1"]))
+@example(UUID("796f2f9c-3712-4054-bb81-94442d4d04af"), "{}")
+@example(UUID("00000000-0000-4000-8000-000000000000"), "{}")
+def test_a_uuid_is_no_phone_number(identity: UUID, around: str) -> None:
+    """The id of a job stays what it is, though there may be as many digits in it as in a phone number."""
+    text = around.format(identity)
+
+    assert text == redact(text)
+    assert {"id": text} == redact_value({"id": text})
+
+
+@given(secrets)
+def test_a_key_that_is_a_secret_by_its_form_is_masked(secret: str) -> None:
+    """A token is masked where it is the key of a mapping, too; the names of fields stay."""
+    for form in ("sk_{}", "ghp_{}", "Bearer {}"):
+        assert secret not in json.dumps(redact_value({"known": {form.format(secret): 1}}))
+    assert {"known": {"lead_name": 1}} == redact_value({"known": {"lead_name": 1}})

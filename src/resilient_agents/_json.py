@@ -173,7 +173,7 @@ class _Walk:
     def name(self, key: Any) -> str:
         """Return a key as text: JSON's own word for a constant or a number, else what `value` says of it."""
         if type(key) is str and len(key) <= MOST_OF_A_KEY and key.isidentifier() and key.isascii():
-            return key
+            return key if self._text is _cut else self._text(key, MOST_OF_A_KEY)
         if key is None or isinstance(key, bool):
             return {None: "null", True: "true", False: "false"}[key]
         said = _Walk(MOST_OF_A_KEY, self._text, None).value(key, ())

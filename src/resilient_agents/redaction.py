@@ -43,10 +43,11 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], .
     (re.compile(r"(?<![\w.+-])[\w.+-]++@[\w-]++\.[\w.-]++"), MASK),
     (
         re.compile(
-            r"(?<![\w.-])(\d{4}-\d\d-\d\d(?:[T ]\d\d[\d:.]*+)?)(?![\w.-])"  # a date is nobody's number
+            r"(?<![\w.-])(\d{4}-\d\d-\d\d(?:[T ]\d\d[\d:.]*+)?)(?![\w.-])"  # a date is nobody's number,
+            r"|(?<![^\W_])((?i:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}))(?![^\W_])"  # and so is a UUID
             r"|(?<![\w.])(?!\d{1,3}(?:\.\d{1,3}){3}(?![\w.-]))\+?\d[\d\s().-]{7,}\d(?![\w])"
         ),
-        lambda found: found[1] or MASK,
+        lambda found: found[1] or found[2] or MASK,
     ),
 )
 

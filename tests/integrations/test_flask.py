@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, cast
 
 import flask
+import httpx
 import pydantic
 import pytest
 from werkzeug.exceptions import Conflict, ServiceUnavailable
@@ -279,6 +280,32 @@ def test_failure_behind_the_view_is_told_once(
     )
     assert 1 == len(failed)
     assert ["resilient_agents.requests"] == [record.name for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "told"), [("GET", "/ok", 1), ("HEAD", "/ok", 1), ("GET", "/raise-async", 2)]
+)
+def test_failure_after_the_view_is_answered(
+    app: flask.Flask, failed: list[events.RequestFailed], method: str, path: str, told: int
+) -> None:
+    """What a teardown function raises, as a commit that fails, is a 500 with the one body and the id."""
+
+    @app.teardown_request
+    def commit(_: BaseException | None) -> None:
+        raise RuntimeError(SECRET)
+
+    transport = httpx.WSGITransport(app, raise_app_exceptions=False)  # as a server: it is answered
+    with httpx.Client(transport=transport, base_url="http://service.test") as client:
+        answer = client.request(method, path, headers={"X-Request-ID": "r-1"})
+
+    assert (500, "r-1") == (answer.status_code, answer.headers["X-Request-ID"])
+    if method == "HEAD":
+        assert b"" == answer.content
+    else:
+        assert ("internal.bug", "r-1") == (answer.json()["code"], answer.json()["request_id"])
+    assert SECRET not in answer.text
+    assert told == len(failed)
+    assert {path} == {event.route for event in failed}
 
 
 def test_probes_are_quiet(

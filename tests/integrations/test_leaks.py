@@ -1,14 +1,15 @@
 """Secrets are planted in nine places of a service that fails, and none is found in anything that leaves it.
 
 What leaves it: the answer to a request that is refused (422), the answer to one that fails (500), log lines,
-the payload for Sentry, and data that is written down.
+the payload for Sentry, and the activity log.
 """
 
 import io
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from secrets import token_hex
 from typing import Annotated, Any
 
@@ -25,11 +26,11 @@ from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.integrations.starlette import StarletteIntegration
 from tests.integrations.sentry_recorder import DSN, Recorder, no_client
 
+from resilient_agents.activity import ActivityLog
 from resilient_agents.integrations import fastapi as fastapi_answers
 from resilient_agents.integrations import flask as flask_answers
 from resilient_agents.integrations import sentry
 from resilient_agents.integrations import structlog as logs
-from resilient_agents.redaction import redact_value
 
 SAID_BY_A_DATABASE = """\
 (psycopg.errors.UniqueViolation) duplicate key value violates unique constraint "leads_key"
@@ -62,6 +63,7 @@ PLACES: dict[str, Callable[[str], tuple[Any, str]]] = {
         {"error": SAID_BY_A_DATABASE.format(secret)},
         SAID_BY_A_DATABASE.format(secret),
     ),
+    "key of a mapping": lambda secret: ({"known": {f"sk_{secret}": "x"}}, f"refused: sk_{secret}"),
     "bearer token": lambda secret: ({"said": f"Bearer {secret}"}, f"refused: Bearer {secret}"),
 }
 
@@ -105,7 +107,12 @@ class Login(BaseModel):
 def refused_body(place: str, secret: str) -> dict[str, Any]:
     """Return a body that holds the secret of a place wherever a body can."""
     payload, text = PLACES[place](secret)
-    return {"user": secret, "password": secret, "account": {"payload": payload}, "note": text}
+    return {
+        "user": secret,
+        "password": secret,
+        "account": {"payload": payload, secret: "x", f"sk_{secret}": "x"},
+        "note": text,
+    }
 
 
 def fastapi_service() -> FastAPI:
@@ -211,14 +218,24 @@ async def test_no_secret_leaves(place: str, service: str) -> None:
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_no_secret_is_written_down(place: str) -> None:
-    """Data, and the exception, that are written down hold no secret."""
+def test_no_secret_is_in_the_activity_log(place: str, tmp_path: Path) -> None:
+    """An action that failed is on record with its data, and neither the entry nor any file holds a secret."""
     secret = token_hex(16)
     payload, text = PLACES[place](secret)
-    try:
-        raise RuntimeError(text)
-    except RuntimeError as exc:
-        kept = redact_value({"action": "lead.created", "metadata": payload, "error": exc, "detail": text})
+    with ActivityLog(f"sqlite:///{tmp_path}/activity.db", spill=tmp_path / "spill") as activity:
+        metadata = {"lead": 12, "payload": payload, "reason": text, "error": LookupError(text)}
+        activity.record("lead.created", organization_id="acme", metadata=metadata)
+        with (
+            suppress(RuntimeError),
+            activity.track("lead.sent", organization_id="acme", metadata={"payload": payload}),
+        ):
+            raise RuntimeError(text)
+        assert activity.flush(60)
+        entries = [*activity.recent("acme")]
 
-    assert "lead.created" in json.dumps(kept)
-    assert secret not in json.dumps(kept)
+    assert ["lead.sent", "lead.created"] == [entry.action for entry in entries]
+    assert 12 == json.loads(entries[1].metadata)["lead"]
+    assert secret not in str(entries)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files
+    assert all(secret.encode() not in path.read_bytes() for path in files)

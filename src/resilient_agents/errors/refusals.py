@@ -75,6 +75,9 @@ _SAFE = frozenset(
 """Kinds of pydantic's errors whose messages hold nothing but what the schema says."""
 
 _NAME = re.compile(r"[A-Za-z_][\w.\[\]-]{0,63}", re.ASCII)
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_BROKEN_WORD = re.compile(r"\d(?=[a-z]|[A-Z](?![a-z]{2}))|\d{5}|[A-Za-z]{21}")
+_SHORT, _SHORTEST_WORDS = 8, 2.5
 
 
 class Refusal(NamedTuple):
@@ -155,7 +158,8 @@ def wrong_fields(exc: Exception) -> list[dict[str, Any]]:
     """Return one mapping for each wrong field, with ``loc``, ``msg`` and ``type`` and nothing that was sent.
 
     A message that may hold input, or the text of a validator's exception, is replaced by one that does not.
-    In ``loc``, which holds the keys of what was sent, a key that does not look like a name becomes ``"…"``.
+    In ``loc``, which holds the keys of what was sent, a key that does not read like the name of a field, but
+    like a phrase or a token, becomes ``"…"``.
     """
     if isinstance(exc, ApiError):
         return [_field(error, trusted=True) for error in exc.errors]
@@ -184,4 +188,12 @@ def _place(part: object) -> str | int:
     if isinstance(part, int):
         return int(part)
     text = str(part)
-    return text if _NAME.fullmatch(text) else "…"
+    return text if _NAME.fullmatch(text) and _is_made_of_words(text) else "…"
+
+
+def _is_made_of_words(name: str) -> bool:
+    """Tell a name from a token, in which letters, capitals and digits take turns."""
+    if len(name) <= _SHORT:
+        return True
+    words = _WORD.findall(name)
+    return not _BROKEN_WORD.search(name) and sum(map(len, words)) >= _SHORTEST_WORDS * len(words) > 0

@@ -9,17 +9,19 @@ The answer to an error goes through your ``after_request`` functions as any othe
 `resilient_agents.requests`; Flask's own line about it is left out.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from flask import Flask, Response, request
+from flask import Flask, Response, has_request_context, request
 from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.http import HTTP_STATUS_CODES
 
 from resilient_agents import _clock
 from resilient_agents._clock import clock
 from resilient_agents.correlation import BOUND, Binding, accepted_id
 from resilient_agents.errors import ValidationFailed
 from resilient_agents.errors.refusals import wrong_fields
+from resilient_agents.errors.responses import ErrorResponse
 from resilient_agents.integrations._flask_feed import activity_blueprint
 from resilient_agents.integrations._web import ENVOY_TIMEOUT, QUIET, REQUEST_ID, TIMEOUT, Incoming, Settings
 from resilient_agents.policies import deadline as ends_after
@@ -126,15 +128,17 @@ class _Installation:
         get = environ.get
         environ[_KEY] = _clock.in_force.monotonic()
         environ[_ID] = request_id = accepted_id(get(_ID))
-        streamed: tuple[int, str] | None = None
+        streamed: int | None = None
+        route = ""
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            nonlocal streamed
+            nonlocal streamed, route
+            route = route or _route()
             names = [name.lower() for name, _ in headers]
             if _ID_LOWER in names:
                 headers = [header for header in headers if header[0].lower() != _ID_LOWER]
             if "content-length" not in names:
-                streamed = int(status[:3]), _route()
+                streamed = int(status[:3])
             headers.append((REQUEST_ID, request_id))
             return start_response(status, headers, *more)
 
@@ -146,10 +150,13 @@ class _Installation:
         try:
             if seconds is None:
                 parts = self._inner(environ, cast("StartResponse", start))
-                return _Stream(self.settings, parts, environ, *streamed) if streamed else parts
+                return _Stream(self.settings, parts, environ, streamed, route) if streamed else parts
             with ends_after(seconds):
                 parts = self._inner(environ, cast("StartResponse", start))
-                return _Stream(self.settings, parts, environ, *streamed) if streamed else parts
+                return _Stream(self.settings, parts, environ, streamed, route) if streamed else parts
+        except Exception as exc:
+            answer = _incoming(environ).failed(exc, self.settings, route=route)
+            return _instead(answer, environ, start, exc)
         finally:
             put_back(BOUND, token)
 
@@ -168,6 +175,17 @@ class _Installation:
         _incoming(request.environ).failed(exc_info[1], self.settings, route=_route())
 
 
+def _instead(
+    answer: ErrorResponse, environ: "WSGIEnvironment", start: Callable[..., Any], exc: Exception
+) -> Iterable[bytes]:
+    """Send *answer* for what a teardown function raised: of the view's own nothing is sent yet."""
+    body = answer.encoded()
+    headers = [*answer.headers.items(), ("Content-Length", str(len(body)))]
+    status = f"{answer.status} {HTTP_STATUS_CODES.get(answer.status, 'Unknown')}"
+    start(status, headers, (type(exc), exc, exc.__traceback__))  # PEP 3333: it takes the place of the first
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
 def _incoming(environ: "WSGIEnvironment") -> Incoming:
     """Return the request, of which no more is made than it needs: most do not fail."""
     found = environ.get(_KEY)
@@ -181,7 +199,8 @@ def _incoming(environ: "WSGIEnvironment") -> Incoming:
 
 
 def _route() -> str:
-    return "" if request.url_rule is None else request.url_rule.rule
+    rule = request.url_rule if has_request_context() else None
+    return "" if rule is None else rule.rule
 
 
 class _Stream:
