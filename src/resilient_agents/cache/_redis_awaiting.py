@@ -38,10 +38,10 @@ class Question:
         self.timer: asyncio.TimerHandle | None = None
 
     def fail(self, exc: Exception) -> None:
-        """End the wait of who asked, if he still waits."""
+        """End the wait of who asked, if he still waits, and his loop has not ended without him."""
         if self.timer is not None:
             self.timer.cancel()
-        if not self.future.done():
+        if not self.future.done() and not self.future.get_loop().is_closed():
             self.future.set_exception(exc)
 
 
