@@ -3,7 +3,7 @@
 The fastest of interleaved rounds counts, in the clock's time and in CPU time of this process; a sample in
 which an origin was called that should not have been is taken again. The Redis is a real one on this machine.
 
-    python benchmarks/cache.py [--rounds 100] [--json FILE] [--plot FILE.svg]
+    python benchmarks/cache.py [--rounds 100] [--alone] [--json FILE] [--plot FILE.svg]
 """
 
 import argparse
@@ -148,7 +148,7 @@ async def figures_of(
     ]
 
 
-async def measure(server: RealRedis, rounds: int) -> list[Figure]:
+async def measure(server: RealRedis, rounds: int, *, alone: bool) -> list[Figure]:
     """Return what calls take while Redis answers."""
     figures = []
     for scenario, mode, subjects, url, timer in (
@@ -158,7 +158,7 @@ async def measure(server: RealRedis, rounds: int) -> list[Figure]:
         (MEMORY, "sync", MEMORY_SYNC, "", blocking),
         (MEMORY, "async", MEMORY_ASYNC, "", awaiting),
     ):
-        contestants = [Contestant(it, url, mode) for it in installed(subjects, locks=False)]
+        contestants = [Contestant(it, url, mode) for it in installed(subjects, locks=False, alone=alone)]
         figures += await figures_of(scenario, mode, contestants, timer, rounds)
     return figures
 
@@ -258,6 +258,7 @@ def main() -> None:
     """Measure, print, and write what is asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=100, help="samples of each subject (default: 100)")
+    parser.add_argument("--alone", action="store_true", help="leave out what others have written")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures as JSON")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="also draw them, as .svg or .png")
     options = parser.parse_args()
@@ -266,10 +267,10 @@ def main() -> None:
     hangs: list[Hang] = []
     together: list[Herd] = []
     with running() as server:
-        figures = asyncio.run(measure(server, options.rounds))
+        figures = asyncio.run(measure(server, options.rounds, alone=options.alone))
         figures += asyncio.run(measure_away(server, options.rounds))
         for mode, subjects in (("sync", SYNC), ("async", ASYNC)):
-            there = installed(subjects)
+            there = installed(subjects, alone=options.alone)
             caches = [it for it in there if it.name != RAW]
             hangs += map(partial(hang, server, mode, min(3, options.rounds)), there)
             together += map(partial(herd, server, mode), caches)

@@ -20,6 +20,9 @@ from resilient_agents.cache import Cache
 OURS = "Cache"
 RAW = "GET + json.loads"
 BARE = "undecorated"
+OWN = "redis"
+"""What is no peer needs nothing else."""
+
 TTL = 600
 MOST_CONNECTIONS = 1000
 AGENT = {
@@ -45,13 +48,14 @@ class Subject(NamedTuple):
 
     name: str
     make: Maker
-    package: str = "redis"
+    package: str = OWN
     locks: bool = False
 
 
-def installed(subjects: list[Subject], *, locks: bool = True) -> list[Subject]:
-    """Return those whose packages are there, with those that have a lock or without."""
-    return [it for it in subjects if find_spec(it.package) and (locks or not it.locks)]
+def installed(subjects: list[Subject], *, locks: bool = True, alone: bool = False) -> list[Subject]:
+    """Return those whose packages are there, with those that have a lock or without, or with no peer."""
+    there = [it for it in subjects if it.package == OWN or (find_spec(it.package) and not alone)]
+    return [it for it in there if locks or not it.locks]
 
 
 def quiet() -> None:

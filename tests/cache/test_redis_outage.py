@@ -180,6 +180,23 @@ def test_hung_redis_costs_all_threads_one_budget(server: Server) -> None:
     store.close()
 
 
+async def test_a_loop_that_is_blocked_does_not_blame_redis(server: Server) -> None:
+    """What a loop could not send or read in time, since somebody blocked it, says nothing about Redis."""
+    store = RedisStore(server.url, budget=BUDGET)
+    keys = [a_key() for _ in range(3)]
+    await asyncio.gather(*(store.awaiting.put(key, key.encode(), 60, PATIENT) for key in keys))
+
+    async def block() -> None:
+        threading.Event().wait(2 * BUDGET)
+
+    gets = [store.awaiting.get([key], BUDGET) for key in keys]
+    *found, _ = await asyncio.gather(*gets, block())
+
+    assert [[key.encode()] for key in keys] == found
+    assert store.usable()
+    await store.aclose()
+
+
 async def test_tasks_that_left_are_counted(server: Server) -> None:
     """Where every caller is cancelled before his time is up, the hang is found out all the same."""
     store = RedisStore(server.url, budget=BUDGET, longest_pause=0.1)

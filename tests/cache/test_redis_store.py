@@ -313,6 +313,24 @@ def test_each_loop_has_its_own_connection(server: Server) -> None:
     until(lambda: not clients(server))
 
 
+def test_a_loop_that_is_closed_while_it_waits_harms_nobody(server: Server) -> None:
+    """A loop that was closed in the middle of a question is let go of, by the next one and by close()."""
+    store, key = RedisStore(server.url, budget=PATIENT), a_key()
+    for _ in range(2):
+        loop = asyncio.new_event_loop()
+        assert [None] == loop.run_until_complete(store.awaiting.get([key], PATIENT))
+        server.hang()
+        asking = loop.create_task(store.awaiting.get([key], PATIENT))
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        server.go_on()
+        asking._log_destroy_pending = False  # type: ignore[attr-defined]
+    assert [None] == asyncio.run(store.awaiting.get([key], PATIENT))
+    assert store.usable()
+    store.close()
+    until(lambda: not clients(server))
+
+
 def test_forgotten_store_leaves_nothing_behind(server: Server) -> None:
     """Who forgets to close a store leaks neither connections nor warnings."""
     store = RedisStore(server.url, budget=PATIENT)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resilient_agents._flow import arun, run
 from resilient_agents.cache._entry import Freshness
-from resilient_agents.cache._functions import Function, cached, with_powers
+from resilient_agents.cache._functions import Function, cached
 from resilient_agents.cache._memory import Memory
 from resilient_agents.cache._names import Names
 from resilient_agents.cache._plan import Plan
+from resilient_agents.cache._powers import ClassMethod, with_powers
 from resilient_agents.cache._settings import Settings, freshness
 from resilient_agents.cache._tiers import Tiers
 from resilient_agents.cache._ways import AWAITING_WAY, BLOCKING_WAY
@@ -189,7 +190,10 @@ class Cache:
         if isinstance(tags, str):
             raise TypeError(f"tags is a list of texts, as in [{tags!r}]")
 
-        def decorate(fn: Callable[..., Any]) -> Any:
+        def decorate(fn: Any) -> Any:
+            if isinstance(fn, classmethod):
+                made = decorate(fn.__func__)
+                return ClassMethod(getattr(made, "func", made))
             refuse_class(fn, "cached")
             awaited = must_be_awaited(fn, "cached")
             plan = self._plan(name_of(fn), ages, condition, soft_timeout)
