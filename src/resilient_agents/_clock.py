@@ -7,6 +7,7 @@ Everything in this package reads the time and waits through `clock()`. A test re
 import time as _time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -62,3 +63,18 @@ def use_clock(replacement: Clock) -> Iterator[None]:
         yield
     finally:
         in_force = before
+
+
+_second: tuple[int, str] = (0, "1970-01-01T00:00:00")
+
+
+def timestamp(seconds: float) -> str:
+    """Return a moment in UTC by ISO 8601 with milliseconds, as ``2026-11-25T08:31:44.123Z``."""
+    global _second
+    milliseconds = int(seconds * 1000)
+    whole, part = divmod(milliseconds, 1000)
+    known, text = _second
+    if known != whole:
+        text = datetime.fromtimestamp(whole, UTC).isoformat()[:19]
+        _second = (whole, text)
+    return f"{text}.{part:03d}Z"

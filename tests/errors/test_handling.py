@@ -128,10 +128,10 @@ def test_trace_has_no_texts(caplog: pytest.LogCaptureFixture) -> None:
     """The log says where a defect is, and what caused it; no text of an exception."""
     with pytest.raises(LookupError) as raised:
         fail()
-    log_failure(logging.getLogger("test"), "GET /", classify(raised.value), raised.value)
+    log_failure(logging.getLogger("test"), "request_failed", "GET /", classify(raised.value), raised.value)
 
     (record,) = caplog.records
-    assert logging.ERROR == record.levelno
+    assert (logging.ERROR, "request_failed") == (record.levelno, vars(record)["event"])
     lines = record.getMessage().splitlines()
     assert "GET /: internal.bug: A defect in this program: KeyError" == lines[0]
     assert ["LookupError", "caused by", "KeyError"] == [
@@ -144,7 +144,9 @@ def test_trace_has_no_texts(caplog: pytest.LogCaptureFixture) -> None:
 def test_level_that_nobody_reads(caplog: pytest.LogCaptureFixture) -> None:
     """What is not logged is not written."""
     caplog.set_level(logging.ERROR)
-    log_failure(logging.getLogger("test"), "GET /", classify(DeadlineExceeded()), DeadlineExceeded())
+    log_failure(
+        logging.getLogger("test"), "request_failed", "GET /", classify(DeadlineExceeded()), DeadlineExceeded()
+    )
 
     assert [] == caplog.records
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import jsonschema_rs
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,13 +19,18 @@ from resilient_agents.errors import (
     AuthFailed,
     Blocked,
     Category,
+    CircuitOpen,
     ConfigurationError,
     Conflict,
+    InternalFailure,
     NotFound,
     Origin,
     PermissionDenied,
+    QuotaExhausted,
     RateLimited,
     ReauthRequired,
+    StorageBusy,
+    StorageFull,
     Unreachable,
     ValidationFailed,
     classify,
@@ -245,6 +251,31 @@ EXCEPTIONS: list[Callable[[], Exception]] = [
     TimeoutError,
     lambda: ExceptionGroup("", [KeyError(), TimeoutError()]),
 ]
+
+
+@pytest.mark.parametrize(
+    ("exc", "retryable"),
+    [
+        (CircuitOpen("left alone", retry_after=9.2), True),
+        (CircuitOpen("left alone"), True),
+        (StorageBusy(), True),
+        (StorageFull(), True),
+        (RateLimited(retry_after=3), True),
+        (psycopg.errors.DeadlockDetected(), True),
+        (Conflict(), False),
+        (QuotaExhausted(retry_after=86_400), True),
+        (QuotaExhausted(), False),
+        (InternalFailure(), False),
+        (NotFound(), False),
+    ],
+    ids=repr,
+)
+def test_retryable_is_for_the_caller(exc: Exception, retryable: bool) -> None:
+    """What we do not try again may still work for a caller that comes later: where we say when, or a 503."""
+    answer = error_response(exc)
+
+    assert retryable is answer.body["retryable"]
+    assert retryable or "Retry-After" not in answer.headers
 
 
 @pytest.mark.parametrize("make", EXCEPTIONS)

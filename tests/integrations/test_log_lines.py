@@ -14,11 +14,15 @@ from typing import Any
 
 import pytest
 import structlog
+from flask import Flask
+from uvicorn import Config
 
 from resilient_agents import correlation
+from resilient_agents._clock import timestamp
 from resilient_agents.errors import Unreachable
+from resilient_agents.errors.handling import handle_errors
 from resilient_agents.integrations import structlog as logs
-from resilient_agents.integrations._log_lines import timestamp
+from resilient_agents.integrations.flask import install
 from resilient_agents.testing import FakeClock
 
 MOMENT = datetime(2026, 11, 25, 8, 31, 44, 123456, tzinfo=UTC).timestamp()
@@ -449,6 +453,49 @@ def test_the_default_is_the_standard_output(capsys: pytest.CaptureFixture[str]) 
     stop()
 
     assert "x" == json.loads(capsys.readouterr().out)["event"]
+
+
+def test_our_own_lines_can_be_counted(written: Written) -> None:
+    """A line about a request or a call that failed has the name of its event, not a template of ours."""
+    app = Flask("tested")
+    install(app)
+
+    @handle_errors
+    def consume() -> None:
+        raise Unreachable("the CRM is down")
+
+    app.test_client().get("/nowhere")
+    consume()
+
+    assert [("request_failed", "not_found.missing"), ("call_failed", "external.unreachable")] == [
+        (line["event"], line["code"]) for line in written()
+    ]
+
+
+def test_servers_with_handlers_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """What uvicorn logs is a line like all others, though it had set up logging before."""
+    names = ("uvicorn", "uvicorn.error", "uvicorn.access")
+    loggers = [logging.getLogger(name) for name in names]
+    was = [(one.handlers[:], one.propagate, one.level) for one in loggers]
+    Config("application:app")  # it configures logging, as its command does before it loads the application
+    set_up = [(one.handlers[:], one.propagate) for one in loggers]
+    stream = io.StringIO()
+    stop = logs.configure("chat", stream=stream)
+    logging.getLogger("uvicorn.error").info("Started server process [%d]", 7)
+    logging.getLogger("uvicorn.access").info(
+        '%s - "%s %s HTTP/%s" %d', "::1", "GET", "/?token=t0p", "1.1", 200
+    )
+    stop()
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert ["Started server process [7]", '::1 - "GET /?token=*** HTTP/1.1" 200'] == [
+        line["message"] for line in lines
+    ]
+    assert ("", "") == capsys.readouterr()
+    assert set_up == [(one.handlers, one.propagate) for one in loggers]
+    for one, before in zip(loggers, was, strict=True):
+        one.handlers, one.propagate = before[:2]
+        one.setLevel(before[2])
 
 
 def test_it_puts_back_what_was_before() -> None:

@@ -159,11 +159,7 @@ async def flask_and_celery(watch: Watch, redis_url: str) -> AsyncIterator[httpx.
     queue = Celery("notes", broker="memory://", set_as_current=False)
     queue.conf.update(worker_hijack_root_logger=False)
     celery_jobs.install(queue)
-    decorate: Any = queue.task(name="crm.note", shared=False)
-
-    @decorate
-    def note(lead: str) -> None:
-        watch.note(lead)
+    note: Any = queue.task(name="crm.note", shared=False)(lambda lead: watch.note(lead))
 
     app = Flask("service")
     flask_answers.install(app)
@@ -215,10 +211,8 @@ async def test_one_id_everywhere(service: str, watch: Watch, redis_url: str, end
     for event in ("job_started", "note_begun", "job_failed"):
         told = lines[event]
         assert (ID, job, "crm.note") == (told["requestId"], told["jobId"], told["jobName"]), event
-    (event,) = watch.recorder.events
-    assert (ID, job, "crm.note") == tuple(
-        event["tags"][name] for name in ("request_id", "job_id", "job_name")
-    )
+    (sent,) = watch.recorder.events
+    assert (ID, job, "crm.note") == tuple(sent["tags"][name] for name in ("request_id", "job_id", "job_name"))
     entries = {entry.action: entry for entry in watch.entries()}
     accepting, written = entries["lead.accepted"], entries["note.written"]
     assert (ID, None, "ok") == (accepting.request_id, accepting.job_id, accepting.status)

@@ -529,7 +529,7 @@ def test_what_is_logged_is_judged_and_what_is_asked_for_is_not(recorder: Recorde
 def test_our_own_log_lines_make_no_events(recorder: Recorder) -> None:
     """What a line of ours says of a failed request is an event already; other lines of ours are sent."""
     ours = logging.getLogger("resilient_agents.requests")
-    log_failure(ours, "GET /", classify(KeyError()), KeyError())
+    log_failure(ours, "request_failed", "GET /", classify(KeyError()), KeyError())
     assert [] == recorder.events
     ours.error("the queue cannot be opened")
     assert 1 == len(recorder.events)
@@ -575,8 +575,9 @@ def test_nothing_raises(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> 
 
     assert not sentry.capture(Odd())
     mark(Odd(), 0.0)
-    assert not sentry.capture(Bad())
-    sentry_sdk.capture_exception(raised(Bad()))
+    bad = raised(Bad())
+    assert sentry.capture(bad)
+    sentry_sdk.capture_exception(bad)
     assert 1 == len(recorder.events)
 
     def broken(envelope: Any) -> None:

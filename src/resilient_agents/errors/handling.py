@@ -35,13 +35,14 @@ _DEEPEST = 8
 _log = logging.getLogger("resilient_agents.errors")
 
 
-def log_failure(log: logging.Logger, what: str, failure: Failure, exc: Exception) -> None:
+def log_failure(log: logging.Logger, event: str, what: str, failure: Failure, exc: Exception) -> None:
     """Write one line about *failure*, as loud as it deserves; for a defect, where in the code it is.
 
     The text of the exception is left out, for it may hold input and secrets.
 
     Args:
         log: Where to.
+        event: What happened, for machines, as ``"request_failed"``.
         what: What failed, as ``"POST /chat"``.
         failure: What went wrong.
         exc: What was raised.
@@ -49,7 +50,12 @@ def log_failure(log: logging.Logger, what: str, failure: Failure, exc: Exception
     level = LEVELS[failure.level]
     if not log.isEnabledFor(level):
         return
-    extra = {"code": failure.code, "category": str(failure.category), "status": failure.status}
+    extra = {
+        "event": event,
+        "code": failure.code,
+        "category": str(failure.category),
+        "status": failure.status,
+    }
     if failure.category is Category.INTERNAL:
         log.log(level, "%s: %s: %s\n%s", what, failure.code, failure.detail, trace(exc), extra=extra)
     else:
@@ -122,7 +128,7 @@ def handle_errors(
 
         def answer(exc: Exception) -> Any:
             response = error_response(exc, code=code)
-            log_failure(_log, target, response.failure, exc)
+            log_failure(_log, "call_failed", target, response.failure, exc)
             events.emit(events.CallFailed, target=target, failure=response.failure, exception=exc)
             return response if respond is None else respond(response)
 

@@ -7,13 +7,11 @@ problem details, which RFC 9457 defines (``type, title, status, detail, instance
 import json
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 from resilient_agents import correlation
-from resilient_agents._clock import clock
+from resilient_agents._clock import clock, timestamp
 from resilient_agents.errors.evidence import classify
 from resilient_agents.errors.exceptions import ApiError
 from resilient_agents.errors.failure import Advice, Category, Failure, Origin
@@ -26,7 +24,6 @@ JSON = "application/json"
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), default=str)
 _NONE: dict[str, str] = {}
-_NOT_REPEATED = (Advice.NEVER, Advice.TRANSACTION)
 _LONGEST_WAIT = 366 * 86_400
 
 
@@ -58,7 +55,7 @@ def success_response(data: Any = None, *, request_id: str | None = None) -> dict
         data: What was asked for. The default is *None*.
         request_id: The default is the one that is bound.
     """
-    body: dict[str, Any] = {"success": True, "data": data, "timestamp": _timestamp()}
+    body: dict[str, Any] = {"success": True, "data": data, "timestamp": timestamp(clock().time())}
     request_id = request_id or correlation.current().get("request_id")
     if request_id is not None:
         body["request_id"] = request_id
@@ -106,13 +103,13 @@ def error_response(
         "success": False,
         "error": detail,
         "code": code,
-        "timestamp": _timestamp(),
+        "timestamp": timestamp(clock().time()),
         "category": str(failure.category),
         "type": f"urn:resilient-agents:error:{code}",
         "title": failure.title,
         "status": failure.status,
         "detail": detail,
-        "retryable": failure.advice not in _NOT_REPEATED,
+        "retryable": _may_work_later(failure, wait),
     }
     if instance is not None:
         body["instance"] = quote(instance, errors="replace")
@@ -133,6 +130,15 @@ def _detail(exc: Exception, failure: Failure, refused: Refusal | None) -> str:
         return refused.text or failure.title
     written = isinstance(exc, ApiError) and failure.category is not Category.INTERNAL
     return failure.detail if written else failure.title
+
+
+def _may_work_later(failure: Failure, wait: int | None) -> bool:
+    """Tell what the caller may hope for, who sees a whole request where `Advice` is about one call of ours.
+
+    A 503 is for now (RFC 9110 section 15.6.4), as of an open circuit and a full disk; a spent quota stays so.
+    """
+    for_now = failure.status == 503 and failure.category is not Category.RATE_LIMIT
+    return failure.advice is not Advice.NEVER or wait is not None or for_now
 
 
 def _whole_seconds(wait: float | None) -> int | None:
@@ -180,13 +186,3 @@ def _quality(part: str) -> tuple[str, float]:
             except ValueError:
                 return name, 0.0
     return name, 1.0
-
-
-def _timestamp() -> str:
-    seconds, milliseconds = divmod(int(clock().time() * 1000), 1000)
-    return f"{_to_the_second(seconds)}.{milliseconds:03d}Z"
-
-
-@lru_cache(maxsize=4)
-def _to_the_second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -2,12 +2,11 @@
 
 import traceback
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from resilient_agents import correlation
-from resilient_agents._clock import clock
+from resilient_agents._clock import clock, timestamp
 from resilient_agents._json import encode
 from resilient_agents.errors import classify
 from resilient_agents.integrations._log_writer import Writer
@@ -27,20 +26,6 @@ OWN = ("timestamp", "level", "service", "logger")
 
 MOST_FRAMES = 30
 _MOST_LINKS, _MOST_OF_A_MESSAGE = 8, 2000
-
-_second: tuple[int, str] = (0, "1970-01-01T00:00:00")
-
-
-def timestamp(seconds: float) -> str:
-    """Return a moment in UTC by ISO 8601 with milliseconds, as ``2026-11-25T08:31:44.123Z``."""
-    global _second
-    milliseconds = int(seconds * 1000)
-    whole, part = divmod(milliseconds, 1000)
-    known, text = _second
-    if known != whole:
-        text = datetime.fromtimestamp(whole, UTC).isoformat()[:19]
-        _second = (whole, text)
-    return f"{text}.{part:03d}Z"
 
 
 class Lines:

@@ -8,6 +8,8 @@ from pathlib import Path
 from threading import Lock
 from types import TracebackType
 
+from resilient_agents.errors.scope import held_by
+
 MOST = 2048
 """How many kinds are known at a time; of more, the one that was told longest ago is forgotten."""
 
@@ -102,10 +104,7 @@ class Repeats:
 
 def mark(exc: BaseException, now: float) -> None:
     """Note that *exc* was told of, or held back, at *now* on the monotonic clock."""
-    try:
-        exc.__dict__[_MARK] = now
-    except Exception:  # somebody else's class may have no room for it
-        return
+    held_by(exc)[_MARK] = now
 
 
 def marked(exc: BaseException, since: float, *, handling: bool = False) -> bool:
@@ -121,7 +120,7 @@ def marked(exc: BaseException, since: float, *, handling: bool = False) -> bool:
     link: BaseException | None = exc
     links = 0
     while link is not None and links < _MOST_LINKS:
-        told: float | None = link.__dict__.get(_MARK)
+        told: float | None = held_by(link).get(_MARK)
         if told is not None and told > since:
             return True
         link = link.__cause__ or (link.__context__ if handling else None)

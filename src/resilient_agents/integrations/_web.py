@@ -88,7 +88,6 @@ class Incoming:
         path: The path, decoded, without the query.
         offered_id: The header `REQUEST_ID`, if it has one.
         accept: The header ``Accept``, if it has one.
-
         began: When it came, on the monotonic clock. The default is now.
 
     Attributes:
@@ -157,7 +156,7 @@ class Incoming:
             what = f"{self.method} {route or path} -> {status} (request {self.request_id})"
             if sent is not None:
                 what += ", after the answer was sent" if whole else ", answer broken off"
-            log_failure(_log, what, failure, exc)
+            log_failure(_log, "request_failed", what, failure, exc)
         events.emit(
             events.RequestFailed,
             method=self.method,

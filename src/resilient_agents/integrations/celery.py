@@ -5,8 +5,8 @@
     resilience.install(app, queue=queue)
 
 What a job raises is judged once. It is sent again with a countdown, or it goes to the dead-letter queue,
-never both. The id of the request that started a job crosses the broker with it, as does all that
-`resilient_agents.correlation` holds.
+never both. The ids of the request, of the organisation and of the agent cross the broker with a job, as far
+as they are bound in `resilient_agents.correlation` where it is handed in.
 """
 
 from collections.abc import Callable, Mapping

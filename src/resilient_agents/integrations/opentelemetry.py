@@ -16,6 +16,7 @@ from opentelemetry.trace import Span, Status, StatusCode, get_current_span
 
 from resilient_agents import correlation, events
 from resilient_agents.errors import Failure
+from resilient_agents.errors.scope import held_by
 from resilient_agents.events import Event
 from resilient_agents.redaction import redact
 
@@ -99,9 +100,10 @@ def _fail(span: Span, failure: Failure, exc: BaseException | None) -> None:
 def _record(span: Span, exc: BaseException) -> None:
     """Record an exception on a span, once. The SDK's own way would tell its text and its traceback."""
     place = span.get_span_context().span_id
-    if exc.__dict__.get(_MARK) == place:
+    held = held_by(exc)
+    if held.get(_MARK) == place:
         return
-    BaseException.__setattr__(exc, _MARK, place)
+    held[_MARK] = place
     kind = type(exc)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     try:

@@ -58,6 +58,10 @@ _LEVELS: dict[type[Event], str] = {
 """How loud a kind of event is; those that are not listed are *info*."""
 
 
+_SERVERS = ("uvicorn", "uvicorn.error", "uvicorn.access", "gunicorn.error", "gunicorn.access")
+"""Loggers that come with handlers of their own, whose lines would be the only ones in another form."""
+
+
 def install(logger: Any = None) -> Callable[[], None]:
     """Write a line for each event from now on.
 
@@ -136,8 +140,8 @@ def configure(
     agentId`` where `correlation` or the context variables of structlog know them, then what the caller gave.
     Secrets are masked as by `redaction.redact_value`. Nothing that is logged raises, and neither does a full
     disk, a closed stream or a broken pipe: lines that could not be written are counted, see `lost_lines`, and
-    a line tells of them when writing works again. Of `logging`, handlers of the root logger that write to a
-    stream give way.
+    a line tells of them when writing works again. Of `logging`, handlers that write to a stream give way:
+    those of the root logger, and those that uvicorn and gunicorn have set up for their own loggers before.
 
     Args:
         service: The name of the service.
@@ -201,9 +205,7 @@ def _put_in_force(lines: Lines, least: int) -> Callable[[], None]:
     before = (_loggers.lines, _loggers.least)
     root, handler = logging.getLogger(), _loggers.Handler(lines)
     root_level = root.level
-    replaced = [one for one in root.handlers if type(one) in (logging.StreamHandler, _loggers.Handler)]
-    for one in replaced:
-        root.removeHandler(one)
+    replaced = [_silenced(one) for one in (root, *map(logging.getLogger, _SERVERS))]
     root.addHandler(handler)
     root.setLevel(least)
     _loggers.lines, _loggers.least = lines, least
@@ -220,8 +222,8 @@ def _put_in_force(lines: Lines, least: int) -> Callable[[], None]:
             return
         _loggers.lines, _loggers.least = before
         root.removeHandler(handler)
-        for one in replaced:
-            root.addHandler(one)
+        for restore in replaced:
+            restore()
         root.setLevel(root_level)
         structlog.reset_defaults()
         if config is not None:
@@ -229,3 +231,20 @@ def _put_in_force(lines: Lines, least: int) -> Callable[[], None]:
         lines.writer.close()
 
     return put_back
+
+
+def _silenced(logger: logging.Logger) -> Callable[[], None]:
+    """Take from a logger the handlers that write to a stream; return what gives them back."""
+    taken = [one for one in logger.handlers if type(one) in (logging.StreamHandler, _loggers.Handler)]
+    propagated = logger.propagate
+    for one in taken:
+        logger.removeHandler(one)
+    if taken:
+        logger.propagate = True
+
+    def restore() -> None:
+        for one in taken:
+            logger.addHandler(one)
+        logger.propagate = propagated
+
+    return restore

@@ -4,9 +4,9 @@
 
     broker = ListQueueBroker(url).with_middlewares(ResilientMiddleware(queue=queue))
 
-What a job raises is judged once. It is sent again, or it goes to the dead-letter queue, never both. The id
-of the request that started a job crosses the broker with it, as does all that `resilient_agents.correlation`
-holds.
+What a job raises is judged once. It is sent again, or it goes to the dead-letter queue, never both. The ids
+of the request, of the organisation and of the agent cross the broker with a job, as far as they are bound in
+`resilient_agents.correlation` where it is handed in.
 """
 
 import json
