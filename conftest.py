@@ -55,10 +55,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 REAL_FOLDERS = {"cli", "crash", "fake_kommo", "migrations"}
 REAL_FILES = {
     "test_actions_example",
+    "test_activity_delivery",
     "test_activity_feed",
     "test_activity_files",
+    "test_activity_log",
     "test_activity_losses",
     "test_activity_outages",
+    "test_activity_sinks",
     "test_activity_stream",
     "test_benchmarks",
     "test_cache_across_processes",
@@ -120,12 +123,22 @@ def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Col
     return pytest.Dir.from_parent(parent, path=path) if SOURCE in path.parents else None
 
 
+def forget_others_settings() -> None:
+    """Undo what other libraries remember for the whole process, where they are loaded."""
+    if structlog := sys.modules.get("structlog"):
+        structlog.reset_defaults()
+    if celery := sys.modules.get("celery._state"):  # each application is given the tasks of all earlier ones
+        finalizers = celery._on_app_finalizers
+        finalizers.difference_update({one for one in finalizers if one.__module__ == "celery.app.base"})
+
+
 @contextmanager
 def process_state_restored() -> Iterator[None]:
     """Put back what a test or an example may have changed for the whole process."""
     subscribers, rules = bus._subscribers, knowledge._rules
     with set_active(True):
         yield
+    forget_others_settings()
     bus._subscribers, knowledge._rules = subscribers, rules
     for cache in (bus._wanted, bus._broken, knowledge.CACHE):
         cache.clear()

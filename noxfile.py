@@ -21,6 +21,7 @@ BENCHMARKS = (
     "classify.py",
     "durable_submit.py",
     "cache.py",
+    "activity.py",
 )
 
 
@@ -126,6 +127,13 @@ def crash(session: nox.Session) -> None:
     """The crash tests at length: real processes are killed, over and over."""
     install_wheel(session, *group("tests"))
     session.run("python", "-m", "pytest", "-m", "crash", "--crash-kills=100", "tests", *session.posargs)
+
+
+@nox.session(requires=["build"])
+def soak(session: nox.Session) -> None:
+    """The activity log at length: servers away for half a minute under load, and memory that stays flat."""
+    install_wheel(session, *group("tests"))
+    session.run("python", "-m", "pytest", "-s", "-m", "soak", "--outage=30", "tests", *session.posargs)
 
 
 @nox.session(requires=["build"])

@@ -20,6 +20,9 @@ from resilient_agents.cache import Cache
 OURS = "Cache"
 RAW = "GET + json.loads"
 BARE = "undecorated"
+OWN = "redis"
+"""What is no peer needs nothing else."""
+
 TTL = 600
 MOST_CONNECTIONS = 1000
 AGENT = {
@@ -41,16 +44,18 @@ Maker = Callable[[str, float, Any], Any]
 
 
 class Subject(NamedTuple):
-    """A cache: what it is called, what makes it, and which package it needs."""
+    """A cache: what it is called, what makes it, which package it needs, and whether it locks."""
 
     name: str
     make: Maker
-    package: str = "redis"
+    package: str = OWN
+    locks: bool = False
 
 
-def installed(subjects: list[Subject]) -> list[Subject]:
-    """Return those whose packages are there."""
-    return [it for it in subjects if find_spec(it.package)]
+def installed(subjects: list[Subject], *, locks: bool = True, alone: bool = False) -> list[Subject]:
+    """Return those whose packages are there, with those that have a lock or without, or with no peer."""
+    there = [it for it in subjects if it.package == OWN or (find_spec(it.package) and not alone)]
+    return [it for it in there if locks or not it.locks]
 
 
 def quiet() -> None:
@@ -228,10 +233,10 @@ ASYNC = [
     Subject(RAW, by_hand_async),
     Subject(OURS, ours),
     Subject("aiocache", aiocache, "aiocache"),
-    Subject("aiocache stampede", aiocache_stampede, "aiocache"),
+    Subject("aiocache stampede", aiocache_stampede, "aiocache", locks=True),
     Subject("fastapi-cache2", fastapi_cache, "fastapi_cache"),
     Subject("cashews", cashews, "cashews"),
-    Subject("cashews lock", cashews_locked, "cashews"),
+    Subject("cashews lock", cashews_locked, "cashews", locks=True),
 ]
 """Caches in Redis, awaiting."""
 
@@ -239,7 +244,7 @@ SYNC = [
     Subject(RAW, by_hand),
     Subject(OURS, ours),
     Subject("dogpile.cache", dogpile, "dogpile"),
-    Subject("dogpile.cache lock", dogpile_locked, "dogpile"),
+    Subject("dogpile.cache lock", dogpile_locked, "dogpile", locks=True),
 ]
 """Caches in Redis, blocking."""
 

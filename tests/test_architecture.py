@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 import resilient_agents
-from resilient_agents import actions, deadletter, errors, migrations, policies, testing
+from resilient_agents import actions, activity, cache, deadletter, errors, migrations, policies, testing
 from resilient_agents.crm import kommo
 
 PACKAGE = Path(resilient_agents.__file__).parent
@@ -338,7 +338,18 @@ def test_straight_house_passes(check: Callable[[Sources], list[str]], tmp_path: 
     assert [] == check(build(tmp_path, STRAIGHT))
 
 
-PUBLIC = (resilient_agents, actions, deadletter, errors, kommo, migrations, policies, testing)
+PUBLIC = (
+    resilient_agents,
+    actions,
+    activity,
+    cache,
+    deadletter,
+    errors,
+    kommo,
+    migrations,
+    policies,
+    testing,
+)
 
 
 def test_public_names_are_documented() -> None:

@@ -92,7 +92,10 @@ class TestBothKinds:
         assert [{"organization_id": "org-7", "agent_id": "a-42"}] * 3 == seen
         assert {} == dict(correlation.current())
 
-    @pytest.mark.parametrize("answer", [None, "", 7, {"intent": "track"}])
+    @pytest.mark.parametrize(
+        "answer",
+        [None, "", 7, {"intent": "track"}, Intent(name=["track"]), Intent(name="")],  # type: ignore[arg-type]
+    )
     async def test_nonsense_is_other(self, build: Build, message: Message, answer: Any) -> None:
         """An analyser that answers with anything but an intent or its name has not found one."""
         outcome = await build(Part(answer), None, Part("sent"))(message)
@@ -131,6 +134,19 @@ async def test_plain_functions_are_called_in_threads(message: Message) -> None:
     actions.on("track")(Part("sent").blocking)
 
     assert "sent" == (await actions.handle(message)).result
+
+
+async def test_an_awaitable_that_nobody_awaits(message: Message, records: Records) -> None:
+    """What is no ``async def`` and returns an awaitable has done nothing, and does not pass for done."""
+    part = Part("sent")
+    actions = AgentActions(lambda message: "track", activity=records)
+    actions.on("track")(lambda message, intent, context: part.awaiting(message))
+
+    outcome = await actions.handle(message)
+
+    assert Status.SKIPPED is outcome.status
+    assert ["internal.configuration"] == [step.code for step in outcome.degraded]
+    assert ("agent.action", "error") == records.told[-1]
 
 
 def test_blocking_handle_cannot_await(message: Message) -> None:

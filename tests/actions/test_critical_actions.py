@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from threading import Lock
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from tests.actions.parts import Build, Part, Records, kind
 
 from resilient_agents import DeadLetterQueue, Replayer, correlation
-from resilient_agents.actions import AgentActions, Intent, Message, Status
+from resilient_agents.actions import AgentActions, Intent, Message, Status, key_of
 from resilient_agents.deadletter import State
 from resilient_agents.errors import OutcomeUnknown, Unreachable, ValidationFailed
 from resilient_agents.testing import FakeClock
@@ -89,7 +91,7 @@ class TestBothKinds:
 
         assert [(message, Intent(name="track"), None)] == look.calls
         assert 1 == len(action.calls)
-        assert "payment-9" == queue.get("agent.action.track", "m-1").reference  # type: ignore[union-attr]
+        assert "payment-9" == queue.get("agent.action.track", key_of(message)).reference  # type: ignore[union-attr]
 
     async def test_idempotent_is_repeated(
         self, build: Build, replay: Any, message: Message, queue: DeadLetterQueue
@@ -115,14 +117,75 @@ class TestBothKinds:
         assert 1 == len(action.calls)
         assert (Status.DONE, first.entry_id, None) == (second.status, second.entry_id, second.result)
 
-    async def test_what_cannot_be_stored(
+    @pytest.mark.parametrize(
+        "other",
+        [
+            {"organization_id": "org-8"},
+            {"agent_id": "a-43"},
+            {"organization_id": "org-7/a-42", "agent_id": ""},
+        ],
+    )
+    async def test_the_same_id_of_somebody_else(
+        self, build: Build, replay: Any, message: Message, queue: DeadLetterQueue, other: dict[str, Any]
+    ) -> None:
+        """Two organisations, and two agents of one, may have a message of the same id: both are done."""
+        action = Part("paid")
+        handle = build(Part("track"), None, action, queue=queue, critical=True)
+        first = await handle(message)
+
+        second = await handle(replace(message, **other))
+
+        assert ("paid", "paid") == (first.result, second.result)
+        assert first.entry_id != second.entry_id
+
+    async def test_a_message_without_an_id(
         self, build: Build, replay: Any, message: Message, queue: DeadLetterQueue
+    ) -> None:
+        """All messages without an id would be one and the same: such a one is refused."""
+        handle = build(Part("track"), None, Part("paid"), queue=queue, critical=True)
+
+        with pytest.raises(ValidationFailed, match=r"message\.id"):
+            await handle(replace(message, id=""))
+
+    async def test_a_record_that_cannot_be_made(
+        self, build: Build, replay: Any, message: Message, queue: DeadLetterQueue
+    ) -> None:
+        """What was done is done, and is not repeated because it cannot be put on record."""
+
+        class Full:
+            def record(self, action: str, **record: Any) -> None:
+                raise OSError
+
+        action = Part("paid")
+        handle = build(Part("track"), None, action, queue=queue, critical=True, activity=Full())
+
+        outcome = await handle(message)
+
+        assert (Status.DONE, (), 1) == (outcome.status, outcome.degraded, len(action.calls))
+        assert {} == {state: n for state, n in queue.stats().states.items() if n and state != "delivered"}
+
+    @pytest.mark.parametrize("odd", [object(), Lock()], ids=["object", "lock"])
+    async def test_what_cannot_be_stored(
+        self, build: Build, replay: Any, message: Message, queue: DeadLetterQueue, odd: object
     ) -> None:
         """A critical action that cannot be stored is no degradation: nothing was accepted, and it says so."""
         handle = build(Part("track"), None, Part("paid"), queue=queue, critical=True)
 
         with pytest.raises(ValidationFailed, match="payload"):
-            await handle(replace(message, data={"when": object()}))
+            await handle(replace(message, data={"when": odd}))
+
+    async def test_any_mapping_is_stored(
+        self, build: Build, replay: Any, message: Message, queue: DeadLetterQueue
+    ) -> None:
+        """What the types allow can be stored: a mapping need not be a dictionary."""
+        action = Part("paid")
+        frozen = MappingProxyType({"deal": 1})
+        intent = Part(Intent(name="track", data=frozen))
+
+        await build(intent, Part(frozen), action, queue=queue, critical=True)(replace(message, data=frozen))
+
+        ((stored, meant, context),) = action.calls
+        assert [{"deal": 1}] * 3 == [stored.data, meant.data, context]
 
     async def test_replay_knows_the_request(
         self, build: Build, replay: Any, message: Message, queue: DeadLetterQueue, clock: FakeClock

@@ -5,10 +5,13 @@ file ``taken``; one entry in a hundred is critical, and its number is a line of 
 `record` has returned. A sink that is ``down`` works as soon as there is a file ``up``.
 """
 
+import itertools
 import os
 import signal
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from resilient_agents.activity import Activity, ActivityLog, FunctionSink
@@ -41,7 +44,7 @@ def record(activity: ActivityLog, folder: Path, first: int, count: int) -> None:
     """Record so many actions, some of them critical, and note which are durable."""
     with (folder / "durable").open("a", encoding="utf-8") as durable:
         for number in range(first, first + count):
-            critical = number % 100 == 99
+            critical = number % 100 == 50
             assert activity.record(f"number.{number}", organization_id="1", critical=critical)
             if critical:
                 durable.write(f"{number}\n")
@@ -62,8 +65,27 @@ def end(how: str) -> None:
         os._exit(4)
 
 
+def work(activity: ActivityLog, first: int, step: int, *, critical: bool) -> None:
+    """Record without end, and tell of each number once it has been taken."""
+    for number in itertools.count(first, step):
+        if activity.record(f"number.{number}", organization_id="1", critical=critical):
+            os.write(1, f"{number}\n".encode())
+        time.sleep(0.0005)
+
+
+def work_until_killed(folder: Path, kind: str, *, first: int, critical: bool) -> None:
+    """Record on several threads, the main one too."""
+    activity = log(folder, kind)
+    for offset in (1, 2):
+        thread = partial(work, activity, first + offset, 3, critical=critical)
+        threading.Thread(target=thread, daemon=True).start()
+    work(activity, first, 3, critical=critical)
+
+
 def main(folder: Path, kind: str, how: str, count: int) -> None:
     """Record, perhaps in a child too, and end."""
+    if how in ("works", "works critically"):
+        work_until_killed(folder, kind, first=count, critical=how == "works critically")
     if how == "handled SIGTERM":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
     activity = log(folder, kind)

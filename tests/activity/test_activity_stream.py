@@ -100,8 +100,6 @@ def test_what_comes_twice_is_told_once(sink: SQLiteSink, clock: FakeClock) -> No
         def reader(self) -> "Down":
             return self
 
-        def renew(self) -> None: ...
-
         def read(self, query: Any) -> Any:
             if self.down:
                 raise ConnectionRefusedError
@@ -119,6 +117,34 @@ def test_what_comes_twice_is_told_once(sink: SQLiteSink, clock: FakeClock) -> No
 
     assert ["done.1"] == [action for action, _ in during]
     assert ["done.2"] == [action for action, _ in told(next(stream))]
+
+
+async def test_the_end_of_a_log(sink: SQLiteSink, clock: FakeClock) -> None:
+    """Who listens to a log that is closed hears the end, in both kinds."""
+    log = Log(sink)
+    blocking, awaiting = iter(Stream(log, "org-1")), aiter(Stream(log, "org-1"))
+    next(blocking)
+    await anext(awaiting)
+    log._close_feed()
+
+    assert [] == [*blocking]
+    assert [] == [piece async for piece in awaiting]
+
+
+def test_a_lifetime(sink: SQLiteSink, clock: FakeClock) -> None:
+    """A stream ends after a while, so that who may not see it any more is asked again who he is."""
+    begun = clock.monotonic()
+
+    assert [": still here\n\n"] * 3 == [*Stream(Log(sink), "org-1", lifetime=50.0)][1:]
+    assert 50.0 == clock.monotonic() - begun
+
+
+@pytest.mark.parametrize("time", ["interval", "lifetime"])
+@pytest.mark.parametrize(("value", "kind"), [(0, ValueError), (-1.0, ValueError), (None, TypeError)])
+def test_times_that_do_not_pass(sink: SQLiteSink, time: str, value: Any, kind: type[Exception]) -> None:
+    """A stream that would look without a pause is refused."""
+    with pytest.raises(kind, match=time):
+        Stream(Log(sink), "org-1", **{time: value})
 
 
 def test_a_wrong_cursor_is_refused_at_once(sink: SQLiteSink) -> None:

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -97,6 +100,76 @@ def test_a_slow_commit_is_waited_for(sink: PostgresSink, log: Log) -> None:
     slow.close()
 
 
+def test_a_commit_while_a_page_is_read(sink: PostgresSink, postgres_url: str) -> None:
+    """What commits in the middle of a page is on it, or behind its cursor: nothing is passed over."""
+    slow = PostgresSink(postgres_url)
+    slow.connect().execute(
+        "INSERT INTO activity_logs (id, source, organization_id, action, status, created_at)"
+        " VALUES (gen_random_uuid(), 's', 'org-1', 'done.1', 'ok', now())"
+    )
+    sink.write([entry(2)])
+    with psycopg.connect(postgres_url, autocommit=True) as gate, ThreadPoolExecutor(1) as pool:
+        # The policy waits at the gate: the page's snapshot is taken then, and it has read nothing yet.
+        gate.execute("CREATE ROLE follower LOGIN PASSWORD 'follower'")
+        gate.execute("GRANT SELECT ON activity_logs TO follower; GRANT pg_read_all_stats TO follower")
+        gate.execute(
+            "CREATE OR REPLACE FUNCTION resilient_agents_organization() RETURNS text LANGUAGE plpgsql STABLE"
+            " AS 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN ''org-1''; END'"
+        )
+        gate.execute("SELECT pg_advisory_lock(1)")
+        parameters = {**sink._parameters, "user": "follower", "password": "follower"}
+        log = Log(Readable(PostgresFeed(psycopg, parameters, lag=0.0, patience=PATIENCE)))
+        try:
+            reading = pool.submit(log.recent, "org-1")
+            while not gate.execute(
+                "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            ).fetchall():
+                assert not reading.done()
+            slow.connect().commit()
+            gate.execute("SELECT pg_advisory_unlock(1)")
+            page = reading.result()
+            seen = numbers(page) + numbers(log.recent("org-1", after=page.next))
+
+            assert [1, 2] == sorted(seen)
+        finally:
+            gate.execute("SELECT pg_advisory_unlock_all()")
+            log._close_feed()
+            slow.close()
+            gate.execute("DROP OWNED BY follower; DROP ROLE follower")
+
+
+def test_nothing_is_prepared(sink: PostgresSink) -> None:
+    """A pooler that hands connections around finds no prepared statements on them."""
+    reader = PostgresFeed(psycopg, sink._parameters, lag=0.0)
+    for _ in range(10):
+        reader.read(query_for("org-1"))
+
+    assert [] == reader._idle[0].execute("SELECT name FROM pg_prepared_statements").fetchall()
+    reader.close()
+
+
+def test_closed_while_a_page_is_read(sink: PostgresSink, postgres_url: str) -> None:
+    """A page that is under way when the feed is closed leaves no connection behind."""
+    reader = PostgresFeed(psycopg, sink._parameters, lag=0.0, patience=PATIENCE)
+    with psycopg.connect(postgres_url) as other, ThreadPoolExecutor(1) as pool:
+        other.execute("LOCK activity_logs")
+        reading = pool.submit(reader.read, query_for("org-1"))
+        feeds = (
+            "SELECT wait_event_type FROM pg_stat_activity WHERE application_name = 'resilient-agents feed'"
+        )
+        while other.execute(feeds).fetchall() != [("Lock",)]:
+            assert not reading.done()
+            other.execute("SELECT pg_stat_clear_snapshot()")
+        reader.close()
+        other.commit()
+        reading.result()
+
+    for thread in threading.enumerate():
+        if thread.name == "activity-feed":
+            thread.join()
+    assert [] == reader._idle
+
+
 def test_a_user_who_is_not_the_owner(sink: PostgresSink) -> None:
     """A restricted user reads the feed too: the organisation is named to the database."""
     sink.write([entry(1), entry(2, "org-2")])
@@ -133,9 +206,10 @@ def test_connections_are_used_again(sink: PostgresSink) -> None:
 
 def test_a_hung_database(sink: PostgresSink, postgres_server: PostgresServer) -> None:
     """A page waits as long as it may, no more threads hang than may, and the feed goes on from memory."""
-    reader = PostgresFeed(psycopg, sink._parameters, lag=0.0, patience=0.05)
+    reader = PostgresFeed(psycopg, sink._parameters, lag=0.0, patience=PATIENCE)
     query = query_for("org-1")
     assert [] == reader.read(query)
+    reader._patience = 0.05
     processes = (postgres_server._process.pid, reader._idle[0].info.backend_pid)
     try:
         for process in processes:
@@ -170,7 +244,7 @@ def test_the_feed_uses_its_index(sink: PostgresSink) -> None:
             " FROM generate_series(1, 20000) n"
         )
         connection.execute("ANALYZE activity_logs")
-        statement, values = _statement(query_for("org-1"), 2.0)
+        statement, values = _statement(query_for("org-1"), time.time_ns() // 1000)
         plan = connection.execute(f"EXPLAIN {statement}".encode(), values).fetchall()
 
     told = "\n".join(line for (line,) in plan)

@@ -321,6 +321,24 @@ def test_a_flushed_store_is_a_miss(ask: Ask, clock: FakeClock) -> None:
     assert "k 2" == get()
 
 
+def test_what_the_store_has_lost_is_not_answered_with_later(
+    ask: Ask, origin: Origin, clock: FakeClock
+) -> None:
+    """A copy that the store did not confirm is gone, also for the time in which nobody can be asked."""
+    fake = FakeStore()
+    store = BrokenStore(fake)
+    get = ask(Cache(store, local_ttl=1.0), ttl=100)
+    get()
+    fake.flush()
+    clock.advance(1.1)
+    origin.answer = NotFound()
+    with pytest.raises(NotFound):
+        get()
+    store.breaks("down")
+    origin.answer = "new"
+    assert "new" == get()
+
+
 def test_threads_and_a_store_that_comes_and_goes() -> None:
     """Many threads, while the store breaks and mends: every call gets a value, and no permit is lost."""
     store = BrokenStore()

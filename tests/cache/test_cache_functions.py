@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import inspect
-from collections.abc import Iterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -163,6 +165,75 @@ def test_static_methods_are_functions() -> None:
     assert Agents.static.invalidate("42")
 
 
+class Team:
+    """A class whose class methods are cached."""
+
+    cache = Cache()
+
+    @cache.cached("team:{cls.__name__}:{name}", ttl=10)
+    @classmethod
+    def get(cls, name: str = "x") -> str:
+        """Return a team."""
+        return f"{cls.__name__} {name}"
+
+    @cache.cached("team:{cls.__name__}:{name}:async", ttl=10)
+    @classmethod
+    async def aget(cls, name: str = "x") -> str:
+        """Return a team, too."""
+        return f"{cls.__name__} {name}"
+
+    @classmethod
+    @cache.cached("below:{name}", ttl=10)
+    def below(cls, name: str = "x") -> str:
+        """Return a team, under a decorator that does not bind what is below it since Python 3.13."""
+        return name
+
+
+class Subteam(Team):
+    """A subclass."""
+
+
+@pytest.mark.parametrize("team", [Team, Subteam])
+def test_class_methods_are_bound_with_their_powers(team: Any) -> None:
+    """Below the cache, a class method and its powers belong to the class that they are looked up on."""
+    name = team.__name__
+    assert [f"{name} x"] * 3 == [team.get(), team().get("x"), team.get.peek()]
+    assert f"cache:{{team:{name}:x}}" == team.get.key_for()
+    assert team.get.invalidate()
+    assert MISS is team().get.peek("x")
+    assert f"{name} y" == team.get.refresh("y")
+    assert "(name: str = 'x') -> str" == str(inspect.signature(team.get))
+    assert inspect.iscoroutinefunction(team.aget)
+    assert f"{name} x" == asyncio.run(team.aget())
+    assert asyncio.run(team.aget.invalidate())
+
+
+def test_powers_without_their_class_are_no_powers_over_something_else() -> None:
+    """Above the cache, @classmethod binds only calls on new Pythons: no argument is taken for the class."""
+    team: Any = Team
+    assert "y" == team.below("y")
+    if sys.version_info >= (3, 13):
+        with pytest.raises(TypeError, match=r"invalidate.*put @cache.cached above @classmethod"):
+            team.below.invalidate("y")
+        with pytest.raises(TypeError, match="above @classmethod"):
+            team.below.peek()
+        assert "y" == team.below.peek(team, "y") == team.below.peek(cls=team, name="y")
+    else:
+        assert "y" == team.below.peek("y")
+
+
+def test_objects_that_are_called_are_cached() -> None:
+    """What is called like a function needs no name but its key."""
+
+    class Double:
+        def __call__(self, number: int) -> int:
+            return 2 * number
+
+    for double in (Double(), partial(pow, exp=1, mod=None), partial(lambda by, number: by * number, 2)):
+        cached: Any = Cache().cached("k:{base}" if "pow" in repr(double) else "k:{number}", ttl=10)(double)
+        assert cached(3) == double(3) == cached.peek(3)
+
+
 async def test_other_decorators_go_above_and_below() -> None:
     """A retry below the cache repeats loads, one above it calls; both see an async def."""
     cache, calls = Cache(), []
@@ -209,7 +280,11 @@ def test_what_is_no_function_is_refused() -> None:
     def generator() -> Iterator[int]:
         yield 1
 
-    for wrong in (Agents, generator, 42):
+    async def awaiting_generator() -> AsyncIterator[int]:
+        yield 1
+
+    of_class: Any = classmethod(generator)  # type: ignore[arg-type]
+    for wrong in (Agents, generator, awaiting_generator, of_class, staticmethod(len), 42):
         with pytest.raises(TypeError):
             decorate(wrong)
 
@@ -347,6 +422,7 @@ def test_what_invalidates_nothing_is_refused() -> None:
         ({"jitter": "much"}, TypeError),
         ({"tenant": 1}, TypeError),
         ({"local_ttl": 0}, ValueError),
+        ({"local_ttl": 1}, ValueError),
         ({"local_entries": 0}, ValueError),
         ({"origin_limit": 0}, ValueError),
         ({"origin_limit": 1.5}, TypeError),

@@ -29,7 +29,7 @@ from resilient_agents.cache.codec import Codec
 from resilient_agents.testing import BrokenStore, FakeClock, FakeStore
 
 TTL = 10.0
-EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "40"))
 KEYS = ("a", "b")
 BUDGET = 1000.0
 """Time in seconds for the store, which is not what is looked at here."""
@@ -40,7 +40,7 @@ class Process:
 
     def __init__(self, store: BrokenStore | None, *, local_ttl: float | None, stale: float) -> None:
         self.store = store
-        self.cache = Cache(store, local_ttl=local_ttl, jitter=0.0, budget=BUDGET)
+        self.cache = Cache(store, local_ttl=None if store is None else local_ttl, jitter=0.0, budget=BUDGET)
         self.tiers = self.cache._tiers
         ages = Freshness(TTL, 0.0, stale, stale, 0.0, None, 1.0, lambda: 0.5)
         self.plan = Plan("f", ages, codec=Codec(int))

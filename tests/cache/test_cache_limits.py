@@ -1,6 +1,7 @@
 """Where the cache stops: work in the background is bounded, and a forked child begins anew."""
 
 import asyncio
+import gc
 import threading
 from typing import Any
 
@@ -12,7 +13,7 @@ from resilient_agents.cache import Cache, _flights, _memory, _plan, _ways
 from resilient_agents.cache._entry import Entry
 from resilient_agents.cache._plan import MOST_PAUSES, Pauses
 from resilient_agents.errors import DeadlineExceeded, ExternalFailure, NotFound, classify
-from resilient_agents.testing import FakeClock
+from resilient_agents.testing import BrokenStore, FakeClock
 
 
 def test_only_so_many_threads_refresh(clock: FakeClock) -> None:
@@ -171,3 +172,44 @@ def test_a_failing_refresh_raises(clock: FakeClock) -> None:
     assert "value" == get()
     with pytest.raises(NotFound):
         get.refresh()
+
+
+def test_loops_that_end_in_the_middle_leave_nothing(
+    clock: FakeClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was still to be done when a loop ended is forgotten in silence, and takes no other's place."""
+    store = BrokenStore()
+    cache, loads = Cache(store, jitter=0.0), []
+
+    async def never(*_: Any, **__: Any) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    @cache.cached("k:{key}", ttl=10, stale=1000)
+    async def get(key: int) -> int:
+        loads.append(key)
+        if key:
+            await never()
+        return key
+
+    async def end_in_the_middle(*keys: int) -> None:
+        calls = [asyncio.ensure_future(get(key)) for key in keys]
+        await until(lambda: set(keys) <= set(loads))
+        for call in calls:
+            call.cancel()
+
+    async def is_refreshed() -> None:
+        assert 0 == await get(0)
+        await until(lambda: 2 == loads.count(0))
+
+    async def is_loaded() -> None:
+        assert 0 == await get(0)
+
+    asyncio.run(is_loaded())
+    with monkeypatch.context() as patched:
+        patched.setattr(store.awaiting, "release", never, raising=False)
+        asyncio.run(end_in_the_middle(1, 2))
+        asyncio.run(end_in_the_middle(*range(3, _ways.MOST_TASKS + 5)))
+    clock.advance(15)
+    asyncio.run(is_refreshed())
+    gc.collect()
+    assert [] == caplog.messages

@@ -81,6 +81,7 @@ def test_lost_redis_is_left_alone_until_it_is_back(
         back(store)
         for operation in operations(ask, PATIENT):
             operation()
+        until(lambda: len(told) == 2)
 
     lost, restored = told
     assert ("svc", False) == (lost.cache, lost.reads)
@@ -177,6 +178,23 @@ def test_hung_redis_costs_all_threads_one_budget(server: Server) -> None:
         assert 20 >= sum("did not answer" in it for it in said)
         assert 1 == len(told)
     store.close()
+
+
+async def test_a_loop_that_is_blocked_does_not_blame_redis(server: Server) -> None:
+    """What a loop could not send or read in time, since somebody blocked it, says nothing about Redis."""
+    store = RedisStore(server.url, budget=BUDGET)
+    keys = [a_key() for _ in range(3)]
+    await asyncio.gather(*(store.awaiting.put(key, key.encode(), 60, PATIENT) for key in keys))
+
+    async def block() -> None:
+        threading.Event().wait(2 * BUDGET)
+
+    gets = [store.awaiting.get([key], BUDGET) for key in keys]
+    *found, _ = await asyncio.gather(*gets, block())
+
+    assert [[key.encode()] for key in keys] == found
+    assert store.usable()
+    await store.aclose()
 
 
 async def test_tasks_that_left_are_counted(server: Server) -> None:
@@ -326,6 +344,7 @@ def test_redis_without_writes_is_read(
         assert [(code, True)] == [(it.failure.code, it.reads) for it in told]
         takes_writes(server)
         back(store)
+        until(lambda: len(told) == 2)
         assert list(TOLD) == list(map(type, told))
     assert ask.claim([a_key()], "a", 60, PATIENT)[0]
 
@@ -382,6 +401,7 @@ def test_invalidation_during_an_outage_holds_afterwards(stores: Stores, server: 
     with heard(*TOLD) as restored:
         server.go_on()
         back(store)
+        until(lambda: restored)
 
     assert [None] == ask.get([key], PATIENT)
     assert (change == "put") == (ask.get([mark], PATIENT) == [before])

@@ -24,7 +24,7 @@ class Served:
     """An application behind a real server in a thread; *schema* is what it says of itself."""
 
     def __init__(self, app: FastAPI) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
+        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on"))
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"

@@ -2,8 +2,10 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -62,9 +64,7 @@ def log(tmp_path: Path) -> Iterator[ActivityLog]:
 def client(request: pytest.FixtureRequest, log: ActivityLog) -> Iterator[httpx.Client]:
     """Return Ann's client of a real server."""
     if request.param == "fastapi":
-        server = uvicorn.Server(
-            uvicorn.Config(fastapi_app(log), port=0, log_level="critical", lifespan="off")
-        )
+        server = uvicorn.Server(uvicorn.Config(fastapi_app(log), port=0, log_config=None, lifespan="off"))
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:
@@ -117,6 +117,51 @@ def test_filters(client: httpx.Client, log: ActivityLog) -> None:
 
     assert ["three", "one"] == [entry["action"] for entry in found["entries"]]
     assert [] == client.get("/recent", params={"agent_id": "a-9"}).json()["entries"]
+
+
+def test_nobody_keeps_a_page(client: httpx.Client) -> None:
+    """A page is for who has asked: no proxy on the way may keep it for the next."""
+    assert "no-store" == client.get("/recent").headers["cache-control"]
+
+
+def test_the_end_of_the_log(client: httpx.Client, log: ActivityLog) -> None:
+    """A stream ends with its log, so that a server that is stopped waits for nobody."""
+    with client.stream("GET", "/stream") as stream:
+        lines = stream.iter_lines()
+        next(lines)
+        log.close()
+
+        assert [] == [line for line in lines if line]
+
+
+def test_a_listener_who_goes_away(client: httpx.Client, log: ActivityLog) -> None:
+    """Nobody looks at the log for a listener who has gone, once he is seen to be gone."""
+    looks: list[object] = []
+    looking, recent = threading.Event(), log.recent
+
+    def counted(*args: Any, **which: Any) -> Any:
+        looks.append(which.get("after"))
+        looking.set()
+        return recent(*args, **which)
+
+    log.recent = counted  # type: ignore[method-assign]
+    with client.stream("GET", "/stream") as stream:
+        next(stream.iter_lines())
+        assert looking.wait(60)
+    deadline = time.monotonic() + 60
+    while looking.is_set():
+        looking.clear()
+        log.record("noise", organization_id="org-1")  # a server sees that a listener is gone when it writes
+        log.flush(10)
+        looking.wait(0.5)
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("door", [fastapi.activity_router, flask.activity_blueprint])
+def test_a_stream_without_a_pause(log: ActivityLog, door: Any) -> None:
+    """A stream that would look without a pause is refused where the door is made."""
+    with pytest.raises(ValueError, match="interval"):
+        door(log, organization=lambda: "org-1", interval=0)
 
 
 def test_who_may_not_see_it(client: httpx.Client, log: ActivityLog) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from traceback import format_exception
 from typing import Any
 
 import psycopg
@@ -121,6 +122,68 @@ class TestMigrate:
                     migrate(postgres_url.replace("postgres:opensesame", "guest:guest"))
             finally:
                 connection.execute("DROP ROLE guest")
+
+    def test_a_function_in_the_way(self, postgres_url: str) -> None:
+        """A function of a name that a migration creates is told of as a table is."""
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute(
+                "CREATE FUNCTION resilient_agents_touch() RETURNS trigger LANGUAGE plpgsql"
+                " AS 'BEGIN RETURN NEW; END'"
+            )
+
+        with pytest.raises(ConfigurationError, match="there already"):
+            migrate(postgres_url)
+
+    def test_no_schema(self, postgres_url: str) -> None:
+        """A search_path of schemas that nobody has made is named as the reason."""
+        with pytest.raises(ConfigurationError, match="search_path"):
+            migrate(f"{postgres_url}&options=-csearch_path%3Dnowhere")
+
+    def test_a_database_that_is_read_only(self, postgres_url: str) -> None:
+        """What cannot be written to, such as a replica, is said to be so; asking what is missing works."""
+        url = f"{postgres_url}&options=-cdefault_transaction_read_only%3Don"
+
+        assert load() == migrate(url, dry_run=True)
+        with pytest.raises(ConfigurationError, match="read-only"):
+            migrate(url)
+
+    def test_a_connection_that_is_lost(self, postgres_url: str) -> None:
+        """A server that goes away in the middle is unreachable, and not a defect."""
+        with psycopg.connect(postgres_url, autocommit=True) as other, ThreadPoolExecutor(1) as pool:
+            other.execute("SELECT pg_advisory_lock(%s)", [migrations._LOCK])
+            migration = pool.submit(migrate, postgres_url)
+            waiting = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            while not (found := other.execute(waiting).fetchall()):
+                assert not migration.done()
+            other.execute("SELECT pg_terminate_backend(%s)", found[0])
+
+            with pytest.raises(Unreachable, match="connection to the database was lost"):
+                migration.result()
+
+    def test_a_schema_of_its_own(self, postgres_url: str) -> None:
+        """Two schemas of one database are migrated each for itself, wherever else one looks."""
+        migrate(postgres_url)
+        with psycopg.connect(postgres_url) as connection:
+            connection.execute("CREATE SCHEMA service")
+        url = f"{postgres_url}&options=-csearch_path%3Dservice,public"
+
+        assert load() == migrate(url, dry_run=True)
+        assert load() == migrate(url)
+        assert [] == migrate(url, dry_run=True)
+
+    @pytest.mark.parametrize("patience", [0, -1, float("inf"), float("nan")])
+    def test_patience(self, patience: float) -> None:
+        """PostgreSQL would take no time at all for all the time in the world."""
+        with pytest.raises(ValueError, match="patience"):
+            migrate("postgresql://127.0.0.1:1/db", patience=patience)
+
+    @pytest.mark.parametrize("url", ["postgresql://me:hidden@[/db", "me:hidden"])
+    def test_a_password_in_what_cannot_be_read(self, url: str) -> None:
+        """A traceback of an address that cannot be read does not show it."""
+        with pytest.raises(ConfigurationError) as caught:
+            migrate(url)
+
+        assert "hidden" not in "".join(format_exception(caught.value))
 
     @pytest.mark.parametrize(
         ("url", "kind"),
@@ -258,6 +321,39 @@ class TestRowLevelSecurity:
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             seen(shared, "anon", table)
 
+    @pytest.mark.parametrize("role", ["anon", "authenticated"])
+    @pytest.mark.parametrize("right", ["SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"])
+    def test_the_history_is_nobodys(self, shared: str, role: str, right: str) -> None:
+        """Nobody from outside reads or forges which migrations were applied."""
+        having = "SELECT has_table_privilege(%s, 'resilient_agents_migrations', %s)"
+
+        assert [(False,)] == rows(shared, having, role, right)
+
+    @pytest.mark.parametrize("right", ["TRUNCATE", "REFERENCES", "TRIGGER"])
+    @pytest.mark.parametrize("table", TABLES)
+    def test_rights_beside_the_rows(self, shared: str, table: str, right: str) -> None:
+        """Row-level security does not hold these rights, so that nobody from outside may have them."""
+        having = "SELECT has_table_privilege(role, %s, %s) FROM unnest(ARRAY['anon', 'authenticated']) role"
+
+        assert [(False,)] * 2 == rows(shared, having, table, right)
+
+    def test_functions_of_nobody(self, shared: str) -> None:
+        """Where new functions are nobody's by default, the tables can be asked all the same."""
+        with psycopg.connect(shared) as connection:
+            connection.execute("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
+            connection.execute("CREATE SCHEMA strict; GRANT USAGE ON SCHEMA strict TO authenticated")
+        migrate(f"{shared}&options=-csearch_path%3Dstrict")
+
+        assert [] == seen(shared, "authenticated", "strict.activity_logs", **claims(organization_id="ours"))
+
+    def test_functions_look_nowhere_else(self, shared: str) -> None:
+        """No function of a migration can be misled by its caller's search_path."""
+        found = rows(
+            shared, "SELECT proname FROM pg_proc WHERE proname LIKE 'resilient%%' AND proconfig IS NULL"
+        )
+
+        assert [] == found
+
     @pytest.mark.parametrize("table", ["dead_letters", "dead_letter_ledger"])
     def test_dead_letters_are_not_for_users(self, shared: str, table: str) -> None:
         """A signed-in user reads no dead letters: they hold what people wrote."""
@@ -278,7 +374,7 @@ class TestRowLevelSecurity:
         """The service itself, as the owner or as Supabase's service role, is not restricted."""
         assert [*ORGANIZATIONS] == seen(shared, role, table)
 
-    @pytest.mark.parametrize("table", TABLES)
+    @pytest.mark.parametrize("table", [*TABLES, "resilient_agents_migrations"])
     def test_every_table_is_secured(self, shared: str, table: str) -> None:
         """No table of a migration is left without row-level security."""
         secured = rows(shared, "SELECT relrowsecurity FROM pg_class WHERE oid = %s::regclass", table)

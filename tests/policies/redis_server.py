@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from threading import Event
+from time import monotonic
 from typing import Any
 
 import redis
@@ -77,12 +78,10 @@ class Server:
 
 def until(condition: Callable[[], object]) -> None:
     """Wait for what another thread or process brings about."""
-    never = Event()
-    for _ in range(500):
-        if condition():
-            return
+    never, end = Event(), monotonic() + 30
+    while not condition():
+        assert monotonic() < end, "it did not happen in time"
         never.wait(0.005)
-    raise AssertionError("it did not happen in time")
 
 
 @contextmanager

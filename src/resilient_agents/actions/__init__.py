@@ -9,6 +9,7 @@ a critical one is in a dead-letter queue before it is tried. What was done witho
 - `agent`: `AgentActions`, which takes the steps.
 """
 
+from resilient_agents.actions._stored import key_of
 from resilient_agents.actions.agent import AgentActions
 from resilient_agents.actions.message import (
     OTHER,
@@ -35,4 +36,5 @@ __all__ = [
     "Outcome",
     "Recorder",
     "Status",
+    "key_of",
 ]

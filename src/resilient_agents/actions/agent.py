@@ -1,15 +1,17 @@
 """`AgentActions`: intent, context, action."""
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from resilient_agents import correlation
 from resilient_agents._clock import clock
 from resilient_agents._flow import Flow, arun, run
+from resilient_agents.actions._steps import Performer, awaiting, blocking, intent_of, settled
+from resilient_agents.actions._stored import TOPIC, ahand_in, hand_in, unpacked, with_arguments
 from resilient_agents.actions.message import (
-    OTHER,
     ContextSource,
     Degradation,
     Intent,
@@ -19,21 +21,15 @@ from resilient_agents.actions.message import (
     Recorder,
     Status,
 )
-from resilient_agents.deadletter import DeadLetterQueue, Delivered, queries
-from resilient_agents.deadletter.delivery import Perform, receipt_of
-from resilient_agents.deadletter.entry import Receipt
+from resilient_agents.deadletter import DeadLetterQueue, Delivered
 from resilient_agents.deadletter.target import Handler
-from resilient_agents.errors import ConfigurationError, Conflict, classify
+from resilient_agents.errors import ConfigurationError, classify
 from resilient_agents.policies import CircuitBreaker, Pipeline, RetryPolicy, timeout
 from resilient_agents.policies._functions import is_awaited, must_be_awaited
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-TOPIC = "agent.action."
-"""What the topics of critical actions begin with; the intent's name follows."""
-
-_Performer = Callable[..., Callable[[], Any]]
-"""Makes a step of a function and its arguments: one that blocks, or one that is awaited."""
+_log = logging.getLogger("resilient_agents.actions")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +81,7 @@ class AgentActions:
         critical: bool = False,
         idempotent: bool = False,
         reconcile: Callable[..., Any] | None = None,
+        grace: float = 60.0,
         policy: Callable[[Any], Any] | None = None,
     ) -> Callable[[F], F]:
         """Return a decorator that makes a function the handler of an intent.
@@ -95,6 +92,8 @@ class AgentActions:
                 times at once, and later by a `Replayer`. The default is *False*: it is tried once.
             idempotent: Whether doing it twice is harmless. The default is *False*.
             reconcile: As for `DeadLetterQueue.handler`; it is given the message, the intent and the context.
+            grace: As for `DeadLetterQueue.handler`; more than one call takes at most. The default is 60
+                seconds.
             policy: A decorator for the function. The default for a critical one is three attempts of 15
                 seconds each, of which a later one is made only where nothing was sent or the action is
                 idempotent; for any other it is a `timeout` of 30 seconds.
@@ -117,8 +116,8 @@ class AgentActions:
                         " queue"
                     )
                 deliver = partial(self._adeliver if awaited else self._deliver, call)
-                look = None if reconcile is None else _with_arguments(reconcile)
-                target = Handler(deliver, reconcile=look, idempotent=idempotent)
+                look = None if reconcile is None else with_arguments(reconcile)
+                target = Handler(deliver, reconcile=look, idempotent=idempotent, grace=grace)
                 queue.attach(TOPIC + intent, target)
             self._actions[intent] = _Action(call, queue)
             return function
@@ -138,7 +137,7 @@ class AgentActions:
             StorageFailure: A critical action could not be stored: nothing was accepted, hand it in again.
             ValidationFailed: A critical action cannot be stored, as something in it is no JSON value.
         """
-        return await arun(self._handled(message, _awaiting))
+        return await arun(self._handled(message, awaiting))
 
     def handle_blocking(self, message: Message) -> Outcome:
         """Do what `handle` does, without an event loop; every function must be a plain ``def``.
@@ -148,16 +147,16 @@ class AgentActions:
             StorageFailure: As for `handle`.
             ValidationFailed: As for `handle`.
         """
-        return run(self._handled(message, _blocking))
+        return run(self._handled(message, blocking))
 
-    def _handled(self, message: Message, step: _Performer) -> Flow[Outcome]:
+    def _handled(self, message: Message, step: Performer) -> Flow[Outcome]:
         """Take the three steps; each says what is done without."""
         started = clock().monotonic()
         degraded: list[Degradation] = []
         context = None
-        with _bound(message):
+        with correlation.bind(organization_id=message.organization_id, agent_id=message.agent_id):
             answer = yield from self._degrading("intent", message, step(self._analyze, message), degraded)
-            intent = _intent_of(answer)
+            intent = intent_of(answer)
             if self._context is not None:
                 look_up = step(self._context, message, intent)
                 context = yield from self._degrading("context", message, look_up, degraded)
@@ -176,7 +175,7 @@ class AgentActions:
         message: Message,
         intent: Intent,
         context: Mapping[str, Any] | None,
-        step: _Performer,
+        step: Performer,
         degraded: list[Degradation],
     ) -> Flow[tuple[Status, Any, int | None]]:
         """Do what is asked for."""
@@ -189,8 +188,8 @@ class AgentActions:
             act = step(action.call, message, intent, context)
             result = yield from self._degrading("action", message, act, degraded, intent=intent.name)
             return (Status.DONE if len(degraded) == before else Status.SKIPPED), result, None
-        hand_in = self._ahand_in if is_awaited(action.call) else self._hand_in
-        receipt: Receipt[Any] = yield step(hand_in, action.queue, message, intent, context)
+        store = ahand_in if is_awaited(action.call) else hand_in
+        receipt = yield step(store, action.queue, message, intent, context)
         if isinstance(receipt, Delivered):
             return Status.DONE, receipt.value, receipt.entry_id
         code = receipt.code or "external.unavailable"
@@ -213,7 +212,7 @@ class AgentActions:
         """Take a step, and record what became of it."""
         started = clock().monotonic()
         try:
-            value = yield step
+            value = settled((yield step))
         except Exception as exc:
             self._record(f"agent.{name}", message, known, status="error", started=started, error=exc)
             raise
@@ -230,7 +229,10 @@ class AgentActions:
         started: float | None = None,
         error: Exception | None = None,
     ) -> None:
-        if self._activity is not None:
+        """Put on record what became of a step, which is what it is whether or not that can be recorded."""
+        if self._activity is None:
+            return
+        try:
             self._activity.record(
                 action,
                 organization_id=message.organization_id,
@@ -240,36 +242,8 @@ class AgentActions:
                 duration_ms=None if started is None else _since(started),
                 error=error,
             )
-
-    def _hand_in(self, queue: DeadLetterQueue, *work: Any) -> Receipt[Any]:
-        return run(self._handed_in(queue, queue.blocking, *work))
-
-    async def _ahand_in(self, queue: DeadLetterQueue, *work: Any) -> Receipt[Any]:
-        return await arun(self._handed_in(queue, queue.awaiting, *work))
-
-    def _handed_in(
-        self,
-        queue: DeadLetterQueue,
-        perform: Perform,
-        message: Message,
-        intent: Intent,
-        context: Mapping[str, Any] | None,
-    ) -> Flow[Receipt[Any]]:
-        """Store a critical action and try it, unless its message was handed in before."""
-        topic = TOPIC + intent.name
-        payload = {
-            "message": asdict(message),
-            "intent": asdict(intent),
-            "context": context,
-            "correlation": dict(correlation.current()),
-        }
-        try:
-            return (yield from queue.hand_in(perform, topic, payload, key=message.id))
-        except Conflict:  # the same message, seen with another context
-            entry = yield partial(perform, queries.find(topic, message.id))
-            if entry is None:
-                raise
-            return receipt_of(entry)
+        except Exception:
+            _log.exception("the activity %s of message %s could not be recorded", action, message.id)
 
     def _deliver(self, call: Callable[..., Any], payload: Mapping[str, Any]) -> Any:
         """Do a stored action, blocking."""
@@ -282,7 +256,7 @@ class AgentActions:
             return await arun(self._delivering(call, payload))
 
     def _delivering(self, call: Callable[..., Any], payload: Mapping[str, Any]) -> Flow[Any]:
-        message, intent, context = _unpacked(payload)
+        message, intent, context = unpacked(payload)
         step = partial(call, message, intent, context)
         return self._recording("action", message, step, intent=intent.name)
 
@@ -298,47 +272,5 @@ def _acting(idempotent: bool) -> RetryPolicy:
     return RetryPolicy(attempts=3, wait_initial=0.5, timeout=15.0, deadline=45.0, idempotent=idempotent)
 
 
-def _bound(message: Message) -> correlation.Binding:
-    return correlation.bind(organization_id=message.organization_id, agent_id=message.agent_id)
-
-
-def _intent_of(answer: object) -> Intent:
-    """Return what an analyser answered as an intent; nothing and nonsense are ``"other"``."""
-    if isinstance(answer, Intent):
-        return answer
-    return Intent(name=answer if isinstance(answer, str) and answer else OTHER)
-
-
 def _since(started: float) -> float:
     return (clock().monotonic() - started) * 1000
-
-
-def _unpacked(payload: Mapping[str, Any]) -> tuple[Message, Intent, Mapping[str, Any] | None]:
-    return Message(**payload["message"]), Intent(**payload["intent"]), payload["context"]
-
-
-def _with_arguments(reconcile: Callable[..., Any]) -> Callable[[Mapping[str, Any]], Any]:
-    """Return *reconcile* as a function of a stored action."""
-    if is_awaited(reconcile):
-
-        async def alook(payload: Mapping[str, Any]) -> Any:
-            return await reconcile(*_unpacked(payload))
-
-        return alook
-    return lambda payload: reconcile(*_unpacked(payload))
-
-
-def _blocking(fn: Callable[..., Any], *args: Any) -> Callable[[], Any]:
-    if is_awaited(fn):
-        raise TypeError("handle_blocking() calls plain functions only: use handle() with an async def")
-    return partial(fn, *args)
-
-
-def _awaiting(fn: Callable[..., Any], *args: Any) -> Callable[[], Any]:
-    return partial(fn, *args) if is_awaited(fn) else partial(_in_thread, fn, *args)
-
-
-async def _in_thread(fn: Callable[..., Any], *args: Any) -> Any:
-    import asyncio
-
-    return await asyncio.to_thread(fn, *args)

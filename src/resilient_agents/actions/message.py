@@ -14,7 +14,8 @@ class Message:
     """What somebody wrote to an agent. Its ``repr`` shows no text.
 
     Attributes:
-        id: What the channel calls it; a second message with this id starts no critical action twice.
+        id: What the channel calls it; a second message with this id to the same agent starts no critical
+            action twice. Where a channel counts by chat, make the chat a part of it.
         organization_id: For which organisation.
         agent_id: To which agent.
         text: What was written.

@@ -7,7 +7,8 @@
 - `sinks`: what a sink is; `sqlite`, `postgres`, `redis`, `lines`: those there are.
 - `feed`, `stream`: what happened lately, page by page or as it happens.
 - `_engine`: what is behind a log; from the caller to the sink: `_intake`, `_worker`, `_delivery`, `_lane`;
-  `_spill` is the disk, and `_exit` what happens when the process ends or forks.
+  `_drops` tells of what was dropped, `_spill` is the disk, `_exit` is what happens when the process ends or
+  forks.
 """
 
 from resilient_agents.activity.entry import Activity

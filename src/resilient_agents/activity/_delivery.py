@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from resilient_agents import events
 from resilient_agents._clock import clock
-from resilient_agents.activity._lane import MOST_IN_MEMORY, Flight, Lane
+from resilient_agents.activity._lane import Flight, Lane
 from resilient_agents.activity._spill import Spill
 from resilient_agents.activity.entry import Activity
 from resilient_agents.errors import Category, Failure, StorageBusy, classify
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 ADOPTION_PAUSE = 30.0
 """Time in seconds between two looks for what dead processes left."""
+
+MOST_IN_MEMORY = 10_000
 
 PRUNING_PAUSE = 60.0
 """Time in seconds between two looks for entries that are too old or too many."""
@@ -41,6 +43,7 @@ class Delivery:
         call: Performs a function on the worker's thread, at its next turn.
         overdue: Time in seconds after which a sink that has not answered counts as down.
         keep: Time in seconds that entries are kept, and how many a sink keeps; each may be *None*.
+        most_in_memory: How many entries wait in memory for a sink that works; more go to disk.
 
     Attributes:
         dropped: How many entries were dropped here, by reason.
@@ -55,7 +58,9 @@ class Delivery:
         *,
         overdue: float,
         keep: tuple[float | None, int | None],
+        most_in_memory: int = MOST_IN_MEMORY,
     ) -> None:
+        self._most_in_memory = most_in_memory
         self.lanes = lanes
         self._names = [lane.name for lane in lanes]
         self._spill = spill
@@ -77,7 +82,7 @@ class Delivery:
     @property
     def hungry(self) -> bool:
         """Whether a sink could do with more; if none could, entries stay where they are, in memory."""
-        return any(not lane.up or len(lane.waiting) < MOST_IN_MEMORY for lane in self.lanes)
+        return any(not lane.up or len(lane.waiting) < self._most_in_memory for lane in self.lanes)
 
     def hopeless(self, until: float) -> bool:
         """Tell whether nothing more will arrive before a time: the sinks that lack something are down."""
@@ -110,7 +115,7 @@ class Delivery:
                 self._lost(
                     lane, classify(StorageBusy(f"{lane.name}: no answer for {self._overdue:g} s")), now
                 )
-            excess = len(lane.waiting) if not lane.up else len(lane.waiting) - MOST_IN_MEMORY
+            excess = len(lane.waiting) if not lane.up else len(lane.waiting) - self._most_in_memory
             if excess > 0:
                 self._put_aside(lane, excess, now)
         self._adopt(now)
@@ -156,15 +161,17 @@ class Delivery:
         place = None
         if lane.on_disk and (lane.from_disk_next or not lane.waiting):
             lane.from_disk_next = False
+            if lane.arrived is not None:
+                self._forget(lane, *lane.arrived, now)
+                return
             try:
                 place, batch = self._spill.read(lane.name, lane.limit)
             except Exception as exc:
                 self._spill_failed(exc, now)
-                batch = []
-            if not batch:
-                place = None
-                if now >= self._spill_retry_at:
-                    lane.on_disk = 0
+                lane.retry_at = now + SPILL_PAUSE
+                return
+            if not batch:  # somebody deleted the file
+                lane.on_disk = 0
         else:
             lane.from_disk_next = True
             batch = lane.take(lane.limit)
@@ -194,9 +201,10 @@ class Delivery:
         now = clock().monotonic()
         batch, place = flight.batch, flight.place
         if exc is None:
+            news = lane.succeeded(len(batch))
             if place is not None:
                 self._forget(lane, place, batch, now)
-            if lane.succeeded(len(batch)):
+            if news:
                 self._tell(events.SinkRestored, sink=lane.name, waiting=lane.backlog)
             return
         failure = classify(exc)
@@ -220,12 +228,15 @@ class Delivery:
             self._forget(lane, place, batch, now)
 
     def _forget(self, lane: Lane, place: Any, batch: Sequence[Activity], now: float) -> None:
-        """Take from the disk what has arrived."""
+        """Take from the disk what has arrived; before that is done, nothing more is read from there."""
         try:
             self._spill.remove(place, batch)
         except Exception as exc:
             self._spill_failed(exc, now)
+            lane.arrived = (place, batch)
+            lane.retry_at = now + SPILL_PAUSE
         else:
+            lane.arrived = None
             lane.on_disk -= len(batch)
 
     def _lost(self, lane: Lane, failure: Failure, now: float) -> None:
@@ -235,8 +246,8 @@ class Delivery:
     def _put_aside(self, lane: Lane, count: int, now: float, *, anyway: bool = False) -> None:
         """Move entries from memory to disk, or drop them where there is no room for them."""
         if now < self._spill_retry_at and not anyway:
-            if len(lane.waiting) > MOST_IN_MEMORY:
-                self.dropped["sink_down"] += len(lane.take(len(lane.waiting) - MOST_IN_MEMORY))
+            if len(lane.waiting) > self._most_in_memory:
+                self.dropped["sink_down"] += len(lane.take(len(lane.waiting) - self._most_in_memory))
             return
         batch = lane.take(count)
         if self._add(lane, batch, now) is None:

@@ -74,7 +74,7 @@ class Engine:
         """Return what is known now."""
         return ActivityStats(
             queued=self.intake.waiting(),
-            dropped={str(reason): count for reason, count in self.worker.dropped().items()},
+            dropped={str(reason): count for reason, count in self.worker.drops.counted().items()},
             sinks={
                 lane.name: SinkStats(
                     up=lane.up, written=lane.written, backlog=lane.backlog, on_disk=lane.on_disk

@@ -64,10 +64,13 @@ def _watch_sigterm() -> None:
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     """Save the entries, then let happen what would have happened."""
-    if callable(_before):
+    # A handler that was put in later, and calls this one, decides itself whether the process ends.
+    is_last_word = signal.getsignal(number) is _on_sigterm and not callable(_before)
+    if not is_last_word:
         for log in list(_logs):
             log.secure()
-        _before(number, frame)
+        if callable(_before):
+            _before(number, frame)
         return
     for log in list(_logs):
         log.hold()

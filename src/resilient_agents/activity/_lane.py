@@ -16,9 +16,6 @@ FIRST_PAUSE = 0.5
 
 LONGEST_PAUSE = 10.0
 
-MOST_IN_MEMORY = 10_000
-"""How many entries wait in memory for a sink that works; more go to disk."""
-
 Done = Callable[[Exception | None], object]
 
 
@@ -42,8 +39,9 @@ class Courier:
         Raises:
             RuntimeError: There can be no thread any more: the interpreter ends.
         """
-        self._thread = threading.Thread(target=self._work, name=f"activity-{self._name}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._work, name=f"activity-{self._name}", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def hand(self, task: Callable[[], object], done: Done) -> None:
         """Perform *task*, and tell *done* how it ended."""
@@ -117,6 +115,7 @@ class Lane:
         retry_at: When it is tried again, on the monotonic clock.
         limit: How many entries the next batch has at most.
         written: How many entries the sink has taken.
+        arrived: What the sink has taken and is on disk all the same, because the disk failed; or *None*.
         pruned_at: When old entries were last looked for, on the monotonic clock.
     """
 
@@ -134,6 +133,7 @@ class Lane:
         self.written = 0
         self.pruned_at = -inf
         self.from_disk_next = False
+        self.arrived: tuple[Place, Sequence[Activity]] | None = None
         self._failures = 0
 
     @property

@@ -1,8 +1,10 @@
 """The feed, read from the table of a PostgreSQL sink."""
 
+import os
 import threading
 from concurrent.futures import Future
 from typing import Any
+from weakref import WeakSet
 
 from resilient_agents.activity.entry import Activity
 from resilient_agents.activity.feed import Position, Query
@@ -12,7 +14,8 @@ LAG = 2.0
 """Seconds for which an entry is held back: one that arrived before it may not be committed yet.
 
 Longer, as long as a writer's transaction is open that began earlier. What a slow commit brings is so never
-passed over by a cursor.
+passed over by a cursor. That needs to see the writer's transactions: a reader of another name than the writer
+needs ``pg_read_all_stats``.
 """
 
 PATIENCE = 2.0
@@ -36,12 +39,13 @@ _SETTINGS = (
     " set_config('statement_timeout', %s, true)"
 )
 _SETTLED = """
-recorded_at < least(
+SELECT (extract(epoch FROM least(
     clock_timestamp() - %s * interval '1 second',
     (SELECT min(xact_start) FROM pg_stat_activity
      WHERE datname = current_database() AND application_name = 'resilient-agents activity')
-)
+)) * 1000000)::bigint
 """
+"""Up to when everything is committed. It is asked before the page: what commits in between is on the page."""
 
 
 class PostgresFeed:
@@ -65,7 +69,12 @@ class PostgresFeed:
             "connect_timeout": 2,
             "application_name": "resilient-agents feed",
         }
+        self._begin()
+        _feeds.add(self)
+
+    def _begin(self) -> None:
         self._idle: list[Any] = []
+        self._lending = threading.Lock()
         self._readers = threading.Semaphore(MOST_READERS)
 
     def read(self, query: Query) -> list[tuple[Position, Activity]]:
@@ -77,7 +86,13 @@ class PostgresFeed:
         if not self._readers.acquire(blocking=False):
             raise Unreachable("the activity log's database does not answer: no more pages wait for it")
         answer: Future[list[Any]] = Future()
-        threading.Thread(target=self._work, args=(query, answer), name="activity-feed", daemon=True).start()
+        try:
+            threading.Thread(
+                target=self._work, args=(query, answer), name="activity-feed", daemon=True
+            ).start()
+        except BaseException:  # no more threads can be had
+            self._readers.release()
+            raise
         try:
             rows = answer.result(self._patience)
         except TimeoutError as exc:
@@ -85,14 +100,16 @@ class PostgresFeed:
         return [(Position(row[-1], row[0]), Activity(*row[:-1])) for row in rows]
 
     def close(self) -> None:
-        """Close the connections that are not in use."""
-        while self._idle:
-            self._idle.pop().close()
+        """Close the connections; those in use, when they have been used."""
+        with self._lending:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
-    def renew(self) -> None:
-        """Begin anew in a forked child; the parent's connections are left alone."""
+    def after_fork_in_child(self) -> None:
+        """Begin anew; the parent's connections are left alone."""
         _inherited.extend(self._idle)
-        self._idle, self._readers = [], threading.Semaphore(MOST_READERS)
+        self._begin()
 
     def _work(self, query: Query, answer: "Future[list[Any]]") -> None:
         try:
@@ -103,29 +120,53 @@ class PostgresFeed:
             self._readers.release()
 
     def _select(self, query: Query) -> list[Any]:
-        statement, values = _statement(query, self._lag)
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._psycopg.connect(autocommit=True, **self._parameters)
+        with self._lending:
+            idle = self._idle
+            connection = idle.pop() if idle else None
+        if connection is None:
+            connection = self._connect()
         try:
             with connection.transaction():
                 # For a user who is not the owner, row-level security asks for which organisation this is.
                 connection.execute(_SETTINGS, [query.organization_id, f"{self._patience * 1000:.0f}ms"])
+                (settled,) = connection.execute(_SETTLED, [self._lag]).fetchone()
+                statement, values = _statement(query, settled)
                 rows: list[Any] = connection.execute(statement.encode(), values).fetchall()
         except BaseException:
             connection.close()
             raise
-        self._idle.append(connection)
+        with self._lending:
+            if idle is self._idle:
+                idle.append(connection)
+                return rows
+        connection.close()
         return rows
 
+    def _connect(self) -> Any:
+        # A pooler hands what was prepared to somebody else (psycopg.org, "Prepared statements").
+        connection = self._psycopg.connect(autocommit=True, prepare_threshold=None, **self._parameters)
+        connection.isolation_level = self._psycopg.IsolationLevel.READ_COMMITTED
+        return connection
 
+
+_feeds: WeakSet[PostgresFeed] = WeakSet()
 _inherited: list[Any] = []
 
 
-def _statement(query: Query, lag: float) -> tuple[str, list[Any]]:
+def _after_fork_in_child() -> None:
+    for feed in list(_feeds):
+        feed.after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _statement(query: Query, settled: int) -> tuple[str, list[Any]]:
     """Return the statement for a query, and its parameters."""
-    conditions, values = ["organization_id = %s", _SETTLED], [query.organization_id, lag]
+    conditions, values = (
+        ["organization_id = %s", f"recorded_at < {_MOMENT}"],
+        [query.organization_id, settled],
+    )
     for position, sign in ((query.after, ">"), (query.before, "<")):
         if position is not None:
             conditions.append(f"(recorded_at, id) {sign} ({_MOMENT}, %s::uuid)")

@@ -3,9 +3,9 @@
 A file belongs to the process that holds its lock. What a dead process left is taken over by the next one.
 """
 
-import ctypes
 import errno
 import fcntl
+import logging
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -14,6 +14,8 @@ from pathlib import Path
 
 from resilient_agents.activity.entry import Activity
 from resilient_agents.errors import StorageFailure, StorageFull
+
+_log = logging.getLogger("resilient_agents.activity")
 
 CHUNK = 1000
 """How many entries are moved in one go."""
@@ -50,6 +52,8 @@ class Spill:
     def renew(self) -> None:
         """Begin with a file of one's own, as in a forked child; the parent's is not touched."""
         if self._connection is not None:
+            import ctypes
+
             # Never to be closed here, not even at exit: that would take the parent's locks for ours.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
         if self._lock >= 0:
@@ -130,6 +134,12 @@ class Spill:
             os.close(self._lock)
             self._lock = -1
 
+    def _begin_anew(self) -> None:
+        """Make another file: somebody has deleted this one, and what is written to it would be lost."""
+        _log.critical("%s was moved or deleted while in use, with all that waited there", self.path.name)
+        self.close(empty=False)
+        self.bytes, self._made = 0, False
+
     def orphans(self) -> list[Path]:
         """Return the files that other processes left or are using."""
         try:
@@ -195,7 +205,9 @@ class Spill:
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is not None:
-            return self._connection
+            if self.path.exists():
+                return self._connection
+            self._begin_anew()
         if self._lock < 0:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(_lock_of(self.path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,14 +1,18 @@
 """The feed, read from the file of a SQLite sink."""
 
+import os
 import sqlite3
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from weakref import WeakSet
 
 from resilient_agents.activity.entry import Activity
 from resilient_agents.activity.feed import Position, Query
 
 _COLUMNS = ", ".join(Activity._fields)
+_FORK_WAIT = 1.0
+"""Time in seconds that a fork waits for a page that is being read."""
 
 
 class SQLiteFeed:
@@ -22,6 +26,8 @@ class SQLiteFeed:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._lock = Lock()
+        self._barred = False
+        _feeds.add(self)
 
     def read(self, query: Query) -> list[tuple[Position, Activity]]:
         """Return what is wanted."""
@@ -38,19 +44,62 @@ class SQLiteFeed:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._disconnect()
 
-    def renew(self) -> None:
-        """Begin anew in a forked child."""
+    def before_fork(self) -> None:
+        """Close the file: in a child that has it open, SQLite takes the parent's locks for its own."""
+        self._barred = not self._lock.acquire(timeout=_FORK_WAIT)
+        if not self._barred:
+            self._disconnect()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if not self._barred:
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew; what was open all through the fork is never closed here."""
+        _inherited.append(self._connection)
         self._lock, self._connection = Lock(), None
+
+    def __del__(self) -> None:
+        """Close the file with a log that nobody has closed: nothing of it is half written."""
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _connected(self) -> sqlite3.Connection:
         if self._connection is None:
             address = f"{self._path.as_uri()}?mode=ro"
             self._connection = sqlite3.connect(address, uri=True, timeout=1.0, check_same_thread=False)
         return self._connection
+
+
+_feeds: WeakSet[SQLiteFeed] = WeakSet()
+_inherited: list[sqlite3.Connection | None] = []
+
+
+def _before_fork() -> None:
+    for feed in list(_feeds):
+        feed.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for feed in list(_feeds):
+        feed.after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for feed in list(_feeds):
+        feed.after_fork_in_child()
+
+
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
 
 
 def _select(query: Query) -> tuple[str, list[Any]]:

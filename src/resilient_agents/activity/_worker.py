@@ -1,29 +1,32 @@
 """The worker: one thread that takes what was recorded, prepares it, and sees to it that it arrives."""
 
+import logging
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from math import inf
 from queue import Empty
-from typing import Any
 
 from resilient_agents import events
 from resilient_agents._clock import clock
 from resilient_agents.activity._delivery import Delivery
-from resilient_agents.activity._intake import OVERHEAD, Intake, Reason, Taken, Urgent
-from resilient_agents.activity.entry import TICKS, Activity, Clerk, snapshot
+from resilient_agents.activity._drops import Drops
+from resilient_agents.activity._intake import OVERHEAD, Intake, Taken, Urgent
+from resilient_agents.activity.entry import Activity, Clerk
 from resilient_agents.errors import InternalFailure
 
-MOST_AT_ONCE = 2000
-"""How many entries are prepared in one turn."""
+_log = logging.getLogger("resilient_agents.activity")
+
+MOST_AT_ONCE = 256
+"""How many entries are prepared in one turn; that takes about a millisecond, in which callers may wait."""
+
+BREATH = 0.00005
+"""Time in seconds between two turns when there is much to do, for other threads to take theirs."""
 
 INTERVAL = 0.05
 """Time in seconds for which entries are gathered."""
-
-REPORT_PAUSE = 10.0
-"""Time in seconds between two reports of what was dropped."""
 
 END_WAIT = 2.0
 """Time in seconds that a thread is waited for that has nothing more to do."""
@@ -65,7 +68,7 @@ class Worker:
         intake: Intake,
         delivery: Delivery,
         clerk: Clerk,
-        latest: "deque[Activity]",
+        latest: deque[Activity],
         on_start: Callable[[], object],
     ) -> None:
         self._on_start = on_start
@@ -74,11 +77,10 @@ class Worker:
         self._clerk = clerk
         self._latest = latest
         self._flushes: list[Flush] = []
-        self._reported: Counter[Reason] = Counter()
-        self._report_at = 0.0
+        self.drops = Drops(intake, delivery, clerk)
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._stopped = self._resting = False
+        self._stopped = self._resting = self._stumbled = False
         self.at_work = threading.Lock()
         intake.start = self.start
 
@@ -166,10 +168,10 @@ class Worker:
             self._report(now)
             self._tell()
             if self._flushes or len(taken) == MOST_AT_ONCE:
-                return 0.0 if len(taken) == MOST_AT_ONCE else 0.005
+                return BREATH if len(taken) == MOST_AT_ONCE else 0.005
             pause = max(0.0, self.delivery.next_due() - now)
-            if self._unreported():
-                pause = min(pause, max(0.0, self._report_at - now))
+            if self.drops.unreported():
+                pause = min(pause, max(0.0, self.drops.report_at - now))
             return min(pause, INTERVAL) if taken else pause
 
     def _work(self) -> None:
@@ -177,10 +179,20 @@ class Worker:
         staff.add(threading.get_ident())
         try:
             while not self._stopped:
-                self._turn()
+                try:
+                    self._turn()
+                except Exception:
+                    self._stumble()
             self._end()
         finally:
             staff.discard(threading.get_ident())
+
+    def _stumble(self) -> None:
+        """Say once that there is a defect, and go on: everybody depends on this thread."""
+        if not self._stumbled:
+            self._stumbled = True
+            _log.exception("the activity log's worker stumbled over a defect, and goes on; said once")
+        time.sleep(INTERVAL)
 
     def _work_until(self, flush: Flush) -> None:
         """Do the worker's work on the thread of a caller who waits, where there is no thread."""
@@ -210,7 +222,7 @@ class Worker:
             self._take_urgent()
             while self._take():
                 pass
-            self._report_at = 0.0
+            self.drops.report_at = 0.0
             self._report(clock().monotonic())
             self.delivery.secure()
             self.delivery.close()
@@ -254,11 +266,7 @@ class Worker:
         activity = self._clerk.activity
         size = 0
         for queue in (intake.queue, intake.low):
-            for _ in range(MOST_AT_ONCE - len(entries)):
-                try:
-                    taken: Taken = queue.popleft()
-                except IndexError:
-                    break
+            for taken in _first(queue, MOST_AT_ONCE - len(entries)):
                 size += len(taken[2]) + OVERHEAD
                 try:
                     entries.append(activity(*taken))
@@ -287,35 +295,28 @@ class Worker:
                 self.delivery.secure()
             flush.arrived, flush.ready = arrived, True
             flush.latch.release()
+            self._intake.inbox.put(_nothing)  # whoever waits may be the one who does the work
         self._flushes = open_still
-
-    def dropped(self) -> Counter[Reason]:
-        """Return how many entries were dropped, by reason."""
-        return self._intake.dropped + self.delivery.dropped
-
-    def _unreported(self) -> Counter[Reason]:
-        return self.dropped() - self._reported
 
     def _report(self, now: float) -> None:
         """Say in one entry and one event what was dropped since the last report."""
-        if now < self._report_at or not (lost := self._unreported()):
-            return
-        self._report_at = now + REPORT_PAUSE
-        self._reported = self._reported + lost
-        metadata: dict[str, Any] = {"count": lost.total(), "reasons": dict(lost)}
-        copy = snapshot(("activity.dropped", "", None, "dropped", None, None, None, metadata))
-        entry = self._clerk.activity(int(clock().time() * TICKS), {}, copy)
-        self._latest.append(entry)
-        self.delivery.offer([entry])
-        self.delivery.news.append(
-            (events.ActivityDropped, {"count": lost.total(), "reasons": metadata["reasons"]})
-        )
+        entry = self.drops.report(now)
+        if entry is not None:
+            self._latest.append(entry)
+            self.delivery.offer([entry])
 
     def _tell(self) -> None:
         """Emit the news, last of all: a subscriber may wait for a lock that whoever waits for us holds."""
         news, self.delivery.news = self.delivery.news, []
         for kind, attributes in news:
             events.emit(kind, **attributes)
+
+
+def _first(queue: deque[Taken], count: int) -> Iterator[Taken]:
+    """Take so many out of *queue*, or all; callers may take from it too."""
+    with suppress(IndexError):
+        for _ in range(count):
+            yield queue.popleft()
 
 
 def _nothing() -> None:

@@ -6,7 +6,7 @@ who has asked for what came since sees it all the same.
 
 import base64
 import binascii
-import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 MOST = 200
 """How many entries a page has at most."""
+
+MOST_ACTIONS = 100
+"""How many actions a feed can be narrowed down to."""
+
+_ID = re.compile("(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})?")
 
 MARGIN = 60_000_000
 """Microseconds by which the clock of a database may be behind ours."""
@@ -81,6 +86,8 @@ def query_for(
     Raises:
         ValidationFailed: One of them is wrong.
     """
+    if len(actions) > MOST_ACTIONS:
+        raise _unfit("actions", f"must be {MOST_ACTIONS} at most")
     return Query(
         organization_id=_named("organization_id", organization_id),
         after=_position("after", after),
@@ -100,10 +107,6 @@ class Reader(Protocol):
 
     def close(self) -> None:
         """Let go of connections; a later question opens new ones."""
-        ...
-
-    def renew(self) -> None:
-        """Begin anew in a forked child."""
         ...
 
 
@@ -146,11 +149,15 @@ class Remembering(Protocol):
 
 
 class Feed:
-    """The reading half of an `ActivityLog`."""
+    """The reading half of an `ActivityLog`.
+
+    Attributes:
+        feed_closed: Whether the log was closed: nothing more will come.
+    """
 
     _memory: Remembering
-    _reader: Reader | None = None
-    _process = 0
+    _reading: tuple[Reader, CircuitBreaker] | None = None
+    feed_closed = False
 
     def recent(
         self,
@@ -185,9 +192,9 @@ class Feed:
         query = query_for(
             organization_id, after=after, before=before, limit=limit, agent_id=agent_id, actions=actions
         )
-        reader = self._own_reader()
+        reader, breaker = self._reading or self._begin_to_read()
         try:
-            found = self._breaker(reader.read)(query)
+            found = breaker(reader.read)(query)
         except Exception as exc:
             if not _down(exc):
                 raise
@@ -210,19 +217,17 @@ class Feed:
         read = partial(self.recent, after=after, before=before, limit=limit)
         return await asyncio.to_thread(read, organization_id, agent_id=agent_id, actions=actions)
 
-    def _own_reader(self) -> Reader:
-        """Return what reads in this process; a forked child must not use its parent's connections."""
-        if self._reader is None:
-            self._reader = reader_of(self._memory.sinks.values())
-            self._breaker = CircuitBreaker(minimum_calls=1, window=1, open_for=5.0, name="activity.feed")
-        elif self._process != os.getpid():
-            self._reader.renew()
-        self._process = os.getpid()
-        return self._reader
+    def _begin_to_read(self) -> tuple[Reader, CircuitBreaker]:
+        """Return what to read with, the same to all threads that ask."""
+        reader = reader_of(self._memory.sinks.values())
+        breaker = CircuitBreaker(minimum_calls=1, window=1, open_for=5.0, name="activity.feed")
+        reading: tuple[Reader, CircuitBreaker] = self.__dict__.setdefault("_reading", (reader, breaker))
+        return reading
 
     def _close_feed(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
+        self.feed_closed = True
+        if self._reading is not None:
+            self._reading[0].close()
 
 
 def reader_of(sinks: Any) -> Reader:
@@ -288,7 +293,7 @@ def _position(name: str, cursor: str | None) -> Position | None:
         position = Position(int(moment), id_)
     except (binascii.Error, ValueError, TypeError):
         raise _unfit(name, "is no cursor of a page: hand in the next or previous of one as it is") from None
-    if not 0 <= position.recorded_at < 1 << 53 or len(position.id) > 36 or not position.id.isprintable():
+    if not 0 <= position.recorded_at < 1 << 53 or not _ID.fullmatch(position.id):
         raise _unfit(name, "is no cursor of a page: hand in the next or previous of one as it is")
     return position
 
@@ -300,8 +305,8 @@ def _limited(limit: object) -> int:
 
 
 def _named(name: str, value: object) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise _unfit(name, "must be a text that is not empty")
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise _unfit(name, "must be a printable text that is not empty")
     return value
 
 

@@ -213,8 +213,8 @@ class ActivityLog(Feed):
 
     def close(self) -> None:
         """Deliver what there is, put the rest on disk, and end. Happens by itself when the process ends."""
+        self._close_feed()  # first: who writes last cleans up after SQLite
         self._engine.close()
-        self._close_feed()
 
     def __enter__(self) -> Self:
         return self

@@ -112,7 +112,10 @@ class PostgresSink:
     def connect(self) -> Any:
         """Return the connection, which is opened if there is none."""
         if self._connection is None:
-            self._connection = self._psycopg.connect(**self._parameters)
+            self._connection = self._psycopg.connect(
+                prepare_threshold=None,  # a pooler may give each transaction another connection
+                **self._parameters,
+            )
         return self._connection
 
 

@@ -14,7 +14,7 @@ local now = tonumber(redis.call('TIME')[1])
 local width = tonumber(ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - tonumber(ARGV[2]))
 for first = 4, #ARGV, width do
-  if redis.call('ZADD', KEYS[2], 'NX', now, ARGV[first]) == 1 then
+  if redis.call('ZADD', KEYS[2], now, ARGV[first]) == 1 then
     redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', unpack(ARGV, first + 1, first + width - 1))
   end
 end

@@ -1,6 +1,5 @@
 """A sink in a SQLite file: the default, for one machine."""
 
-import ctypes
 import os
 import sqlite3
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ APPLICATION_ID = 0x5241414C  # "RAAL"
 SCHEMA_VERSION = 1
 REST_WAIT = 1.0
 
-_SCHEMA = f"""
+_SCHEMA = """
 CREATE TABLE activity_logs (
     id TEXT NOT NULL,
     source TEXT NOT NULL,
@@ -37,13 +36,14 @@ CREATE TABLE activity_logs (
     recorded_at INTEGER NOT NULL,
     PRIMARY KEY (id, source)
 ) WITHOUT ROWID;
+CREATE TABLE last_arrival (recorded_at INTEGER NOT NULL);
+INSERT INTO last_arrival VALUES (0);
 CREATE INDEX activity_logs_feed ON activity_logs (organization_id, recorded_at, id);
-PRAGMA application_id={APPLICATION_ID};
-PRAGMA user_version={SCHEMA_VERSION};
 """
-_WIDTH = len(Activity._fields) + 1
-_MOST_PARAMETERS = 32_000
-"""SQLite's own limit is 32766, and 999 before 3.32 (sqlite.org/limits.html)."""
+_WIDTH = len(Activity._fields)
+_SIZES = (8192, 2048, 256, 32)
+"""How many rows a statement inserts: few sizes, for each is kept prepared. SQLite allows 32766 parameters,
+999 before 3.32, and 250000 as Debian builds it (sqlite.org/limits.html)."""
 
 
 class SQLiteSink:
@@ -57,7 +57,7 @@ class SQLiteSink:
         name: What events and statistics call it. The default is ``sqlite:`` and the path.
     """
 
-    batch_size = 4000
+    batch_size = 8192
 
     def __init__(self, path: str | Path, *, name: str | None = None) -> None:
         self.path = Path(path).absolute()
@@ -80,12 +80,14 @@ class SQLiteSink:
 
     def _insert(self, connection: sqlite3.Connection, batch: Sequence[Activity]) -> None:
         """Insert many rows with one statement: SQLite then works without the interpreter's lock."""
-        now = int(clock().time() * 1e6)
-        size = min(len(batch), self._rows_at_once)
-        for start in range(0, len(batch), size):
-            rows = batch[start : start + size]
-            values = tuple(chain.from_iterable((*row, now) for row in rows))
-            connection.execute(_insert(len(rows)), values)
+        now = _arrival(connection)
+        start = 0
+        for size in self._sizes:
+            while len(batch) - start >= size:
+                rows = batch[start : start + size]
+                connection.execute(_insert(size), (now, *chain.from_iterable(rows)))
+                start += size
+        connection.executemany(_insert(1), [(now, *row) for row in batch[start:]])
 
     def prune(self, *, max_age: float | None, max_rows: int | None, limit: int) -> int:
         """Delete up to *limit* entries that are too old or too many, and return how many."""
@@ -133,6 +135,8 @@ class SQLiteSink:
         """Begin anew; refuse to, if the file was open all through the fork."""
         self._at_work = Lock()
         if self._connection is not None:
+            import ctypes
+
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))  # never to be closed here
             self._connection = None
 
@@ -151,7 +155,7 @@ class SQLiteSink:
             connection.execute("PRAGMA synchronous=NORMAL")
             _prepare(connection, self.path.name)
             limit = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER)
-            self._rows_at_once = max(1, min(limit, _MOST_PARAMETERS) // _WIDTH)
+            self._sizes = [size for size in _SIZES if size * _WIDTH < limit]
         except BaseException:
             connection.close()
             raise
@@ -171,10 +175,20 @@ DELETE FROM activity_logs WHERE (id, source) IN
 """
 
 
-@lru_cache(64)
+def _arrival(connection: sqlite3.Connection) -> int:
+    """Return when a batch arrives, in microseconds since 1970; it is later than any before it."""
+    connection.execute(
+        "UPDATE last_arrival SET recorded_at = max(recorded_at + 1, ?)", [int(clock().time() * 1e6)]
+    )
+    latest: int = connection.execute("SELECT recorded_at FROM last_arrival").fetchone()[0]
+    return latest
+
+
+@lru_cache
 def _insert(rows: int) -> str:
     row = f"({', '.join('?' * _WIDTH)})"
-    return f"INSERT INTO activity_logs VALUES {', '.join([row] * rows)} ON CONFLICT DO NOTHING"  # noqa: S608
+    values = ", ".join([row] * rows)
+    return f"INSERT INTO activity_logs SELECT v.*, ? FROM (VALUES {values}) v WHERE 1 ON CONFLICT DO NOTHING"  # noqa: S608
 
 
 def _prepare(connection: sqlite3.Connection, name: str) -> None:
@@ -193,6 +207,8 @@ def _prepare(connection: sqlite3.Connection, name: str) -> None:
                 raise StorageFailure(f"{name}: the file belongs to another program: choose another path")
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:

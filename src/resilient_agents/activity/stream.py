@@ -9,9 +9,13 @@ from resilient_agents._clock import clock
 from resilient_agents._flow import Flow, arun, run
 from resilient_agents.activity.entry import Activity
 from resilient_agents.activity.feed import MOST, Feed, Page, query_for
+from resilient_agents.policies._parameters import number, patience
 
 HEARTBEAT = 15.0
 """Time in seconds after which a silent stream says that it is alive: proxies close what is silent."""
+
+LIFETIME = 600.0
+"""Time in seconds: a stream was asked for by somebody who might see it then, and may not any more."""
 
 REMEMBERED = 1000
 """How many ids a stream remembers, so as not to send twice what comes twice after an outage."""
@@ -33,11 +37,24 @@ def page_as_json(page: Page) -> dict[str, Any]:
     }
 
 
+def check_interval(interval: Any, parameter: str = "interval") -> float:
+    """Return *interval* if it is a time that passes.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is not more than 0.
+    """
+    number(parameter, interval, "a time in seconds")
+    patience(parameter, interval)
+    return float(interval)
+
+
 class Stream:
     """What happens in one organisation, for one listener.
 
-    Iterate over it, blocking or with ``async for``: each item is a piece of text to send at once. It never
-    ends by itself.
+    Iterate over it, blocking or with ``async for``: each item is a piece of text to send at once. It ends
+    when the log is closed, and after *lifetime*: a browser then connects again, goes on where it was, and
+    shows anew who it is.
 
     Args:
         log: The log.
@@ -45,10 +62,13 @@ class Stream:
         after: Where to go on from: the last event id that the listener has seen (``Last-Event-ID``). The
             default is *None*: from now on.
         interval: Time in seconds between two looks at the log. The default is 1.
+        lifetime: Time in seconds after which it ends. The default is 600.
         **which: What else `ActivityLog.recent` takes: *agent_id* and *actions*.
 
     Raises:
         ValidationFailed: *after* is no cursor, or another argument is wrong.
+        TypeError: *interval* or *lifetime* is no number.
+        ValueError: One of them is not more than 0.
     """
 
     def __init__(
@@ -58,36 +78,41 @@ class Stream:
         *,
         after: str | None = None,
         interval: float = 1.0,
+        lifetime: float = LIFETIME,
         **which: Any,
     ) -> None:
+        self._interval = check_interval(interval)
+        self._lifetime = check_interval(lifetime, "lifetime")
+        self._log = log
         query_for(organization_id, after=after, **which)  # what is wrong is told before anything is sent
         self._read = partial(log.recent, organization_id, **which)
         self._aread = partial(log.arecent, organization_id, **which)
         self._cursor = after
-        self._interval = interval
         self._seen: dict[str, None] = {}
         self._pause = 0.0
-        self._told = clock().monotonic()
+        self._begun = self._told = clock().monotonic()
 
     def __iter__(self) -> Iterator[str]:
         yield self._greeting()
-        while True:
-            yield run(self._next(self._read, clock().sleep))
+        while (piece := run(self._next(self._read, clock().sleep))) is not None:
+            yield piece
 
     async def __aiter__(self) -> AsyncIterator[str]:
         yield self._greeting()
-        while True:
-            yield await arun(self._next(self._aread, clock().asleep))
+        while (piece := await arun(self._next(self._aread, clock().asleep))) is not None:
+            yield piece
 
     def _greeting(self) -> str:
         """Return what opens a stream: how long to wait before connecting again, in milliseconds."""
         return f"retry: {int(self._interval * 3000)}\n\n"
 
-    def _next(self, read: Callable[..., Any], sleep: Callable[[float], Any]) -> Flow[str]:
-        """Return what to send next, once there is something."""
+    def _next(self, read: Callable[..., Any], sleep: Callable[[float], Any]) -> Flow[str | None]:
+        """Return what to send next, once there is something; *None* at the end."""
         while True:
             if self._pause:
                 yield partial(sleep, self._pause)
+            if self._log.feed_closed or clock().monotonic() - self._begun >= self._lifetime:
+                return None
             page: Page = yield partial(read, after=self._cursor, limit=1 if self._cursor is None else MOST)
             begins, self._cursor = self._cursor is None, page.next
             fresh = [] if begins else [entry for entry in page if entry.id not in self._seen]

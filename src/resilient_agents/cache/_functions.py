@@ -1,13 +1,12 @@
-"""Cached functions: the short ways to a hit, and what else such a function can do."""
+"""Cached functions: the short ways to a hit."""
 
-import inspect
 from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from functools import partial
 from typing import Any
 
 from resilient_agents import _clock, events
 from resilient_agents._flow import arun, run
-from resilient_agents.cache._calls import answer, glimpsed, renewed
+from resilient_agents.cache._calls import answer
 from resilient_agents.cache._entry import Entry
 from resilient_agents.cache._plan import Plan
 from resilient_agents.cache._tiers import Call, Tiers
@@ -235,57 +234,3 @@ def _taken(function: Function, call: Call, entry: Entry | None) -> Any:
     if subscribed():
         function.tell_hit(call.key, "store")
     return entry.value
-
-
-def with_powers(function: Function, fn: Callable[..., Any], call: Callable[..., Any]) -> Any:
-    """Return *call* in the clothes of *fn*, with what a cached function can do besides; see `Cached`."""
-    way = AWAITING_WAY if function.awaited else BLOCKING_WAY
-    perform: Any = arun if function.awaited else run
-    tiers, key_of = function.tiers, function.key_of
-
-    def key_for(*args: Any, **kwargs: Any) -> str:
-        return key_of(args, kwargs)
-
-    def invalidate(*args: Any, **kwargs: Any) -> Any:
-        return perform(tiers.invalidate((key_of(args, kwargs),), (), way))
-
-    def refresh(*args: Any, **kwargs: Any) -> Any:
-        return perform(renewed(tiers, function.begun(*args, **kwargs), way))
-
-    def peek(*args: Any, **kwargs: Any) -> Any:
-        return perform(glimpsed(tiers, function.begun(*args, **kwargs), way))
-
-    powered: Any = wraps(fn)(call)
-    powered.key_for, powered.invalidate = key_for, invalidate
-    powered.refresh, powered.peek = refresh, peek
-    return Method(powered) if _is_in_class(fn) else powered
-
-
-def _is_in_class(fn: Callable[..., Any]) -> bool:
-    owner = fn.__qualname__.rpartition(".")[0]
-    return bool(owner) and not owner.endswith("<locals>")
-
-
-class Method(partial[Any]):
-    """A cached function in a class: bound to an object, what it can do is bound too.
-
-    `inspect` sees through a ``partial``, to whether it must be awaited.
-    """
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(partial(self.func, *self.args))
-
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self.func if instance is None else Method(self.func, instance)
-
-    def __getattr__(self, name: str) -> Any:
-        if name in _POWERS:
-            return partial(getattr(self.func, name), *self.args)
-        if name in _CLOTHES:
-            return getattr(self.func, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-
-_POWERS = frozenset({"invalidate", "key_for", "peek", "refresh"})
-_CLOTHES = frozenset({"__name__", "__qualname__"})

@@ -16,9 +16,12 @@ from resilient_agents.errors import Category, Failure, classify
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.1
 """Time in seconds between two looks at what another process loads, at first and at last."""
 
-SHORTEST_PATIENCE = 0.1
+SHORTEST_PATIENCE = 0.5
 """For how long, in seconds, another process is waited for at least."""
 
+
+LASTING = 0.9
+"""What part of the memory of a slow load the next one leaves."""
 
 SAME = 0.001
 """Entries that were born within so many seconds are one: each look reads two clocks anew."""
@@ -104,11 +107,11 @@ def _claim(
 ) -> Flow[Entry | None]:
     """Take the lease on filling the key, or wait for who has it; return what he has loaded.
 
-    Nobody waits longer than the load itself has taken lately: then it is loaded without a lease.
+    Nobody waits longer than twice as long as loads have taken lately: then it is loaded without a lease.
     """
     assert tiers.store is not None  # noqa: S101 - for type checkers
     claim, typical = way.half(tiers.store).claim, call.plan.typical
-    patience = tiers.lease if typical is None else max(SHORTEST_PATIENCE, 1.5 * typical)
+    patience = tiers.lease if typical is None else max(SHORTEST_PATIENCE, 2 * typical)
     seconds = max(tiers.lease, 3 * (typical or 0.0))
     given_up_at, pause = monotonic() + patience, FIRST_PAUSE
     while True:
@@ -165,7 +168,7 @@ def load(tiers: Tiers, call: Call, way: Way, *, bypassed: bool) -> Flow[Entry]:
         if permit is not None:
             plan.origin.leave(permit, None)
     now = monotonic()
-    plan.typical = now - born
+    plan.typical = max(now - born, LASTING * (plan.typical or 0.0))
     plan.pauses.end(call.key)
     return Entry(
         value,

@@ -26,7 +26,7 @@ class Plan:
         soft_timeout: Time in seconds after which an old value is answered with, or *None*.
         origin: How many loads run at a time while the store is away.
         pauses: Keys whose origin failed a moment ago.
-        typical: How long the last load took, in seconds; *None* before the first.
+        typical: How long the slowest of the last loads took, in seconds; *None* before the first.
         warned: Whether it was said that a value of it cannot be kept.
     """
 

@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
 from threading import Lock
 from typing import Any
@@ -17,26 +18,30 @@ from resilient_agents.cache._redis_dialer import Dialer
 from resilient_agents.cache._redis_wire import Closed, Garbage, reader
 
 _A_READ = 65536
+_LATE = 0.005
+"""Time in seconds by which a loop is late that somebody blocks; timers alone are so by a millisecond."""
+
 _NOT_NOW = (BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteError)
 
 
 class Question:
     """What was asked, and what has come of it so far."""
 
-    __slots__ = ("answers", "count", "future", "timer", "within")
+    __slots__ = ("answers", "count", "due", "future", "timer", "within")
 
-    def __init__(self, count: int, within: float, future: asyncio.Future[list[Any]]) -> None:
+    def __init__(self, count: int, within: float, due: float, future: asyncio.Future[list[Any]]) -> None:
         self.answers: list[Any] = []
         self.count = count
         self.within = within
+        self.due = due
         self.future = future
         self.timer: asyncio.TimerHandle | None = None
 
     def fail(self, exc: Exception) -> None:
-        """End the wait of who asked, if he still waits."""
+        """End the wait of who asked, if he still waits, and his loop has not ended without him."""
         if self.timer is not None:
             self.timer.cancel()
-        if not self.future.done():
+        if not self.future.done() and not self.future.get_loop().is_closed():
             self.future.set_exception(exc)
 
 
@@ -76,8 +81,8 @@ class Link:
             Exception: The connection failed, or could not be made.
         """
         loop = asyncio.get_running_loop()
-        question = Question(count, within, loop.create_future())
-        question.timer = loop.call_later(within, self._expire, question)
+        question = Question(count, within, loop.time() + within, loop.create_future())
+        question.timer = loop.call_at(question.due, self._expire, question)
         alone = not self._asked
         self._asked.append(question)
         if alone and self.connected and not self._unsent:
@@ -211,7 +216,17 @@ class Link:
         self.used = True
 
     def _expire(self, question: Question) -> None:
-        """End a wait. The answer may still come, and is dropped then."""
+        """End a wait. The answer may still come, and is dropped then.
+
+        A loop that was late itself, since somebody blocked it, first waits once more for as long as it was
+        late: perhaps it has not even sent the question until now.
+        """
+        loop = question.future.get_loop()
+        late = loop.time() - question.due
+        if late > _LATE:
+            question.due = inf
+            question.timer = loop.call_later(min(late, question.within), self._expire, question)
+            return
         question.timer = None
         if question.future.done():
             self._missed(question.within)

@@ -95,6 +95,7 @@ class Pool:
         self._idle = SimpleQueue[Line | Exception | None]()
         self._free: float = size
         self._live = 0
+        self._closed = False
         self._lock = Lock()
 
     def exchange(self, payload: bytes, count: int, within: float) -> list[Any]:
@@ -121,6 +122,8 @@ class Pool:
             self._drop(line)
             raise
         self._idle.put(line)
+        if self._closed:
+            self._close_idle()
         return answers
 
     def adopt(self, connection: Any) -> None:
@@ -130,9 +133,9 @@ class Pool:
         self._delivered(connection)
 
     def close(self) -> None:
-        """Close the lines that are idle; those in use are let go of when their threads are done."""
+        """Close the lines that are idle; those in use are closed when their threads are done."""
         with self._lock:
-            self._free = -inf
+            self._closed, self._free = True, -inf
         self._close_idle()
 
     def _close_idle(self) -> None:
@@ -172,6 +175,8 @@ class Pool:
                 self._live += 1
             made = Line(made)
         self._idle.put(made)
+        if self._closed:
+            self._close_idle()
 
     def _drop(self, line: Line) -> None:
         line.close()

@@ -10,7 +10,7 @@ from resilient_agents import _clock
 from resilient_agents._flow import Flow
 from resilient_agents.cache._redis_blocking import Busy
 from resilient_agents.cache._redis_outage import Outage
-from resilient_agents.cache._redis_scripts import CLAIM, FILL, MARK, PUT, RELEASE, VOID, Call
+from resilient_agents.cache._redis_scripts import CLAIM, FILL, MARK, PUT, RELEASE, SEE, VOID, Call
 from resilient_agents.cache._redis_wire import Closed, Garbage, Refusal, encoded, pack
 from resilient_agents.cache._redis_wires import Exchange, Part
 from resilient_agents.cache.store import StoreUnavailable
@@ -26,6 +26,9 @@ _DAMAGED = frozenset({"WRONGTYPE"})
 _NOSCRIPT = "NOSCRIPT"
 _GET = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n"
 _LEASE = b":lease"
+_MARKS_LAST = 7 * 86_400_000
+"""How long a mark that was missing is kept, in milliseconds; entries that outlive it count as invalidated."""
+
 _AT_A_TIME = 100
 _A_MOMENT = 0.001
 
@@ -60,7 +63,9 @@ class Operations:
         self._check(self._outage.usable() and self._outage.writes)
         lease = _lease(names[0])
         claim = lease, CLAIM.call((lease,), token, _milliseconds(seconds), int(again))
-        won, *values = yield from self._ask(exchange, (claim, *self._reading(names)), within)
+        marks = [(it, SEE.call((it,), secrets.token_bytes(8), _MARKS_LAST)) for it in map(encoded, names[1:])]
+        commands = (claim, *self._reading(names[:1]), *marks)
+        won, *values = yield from self._ask(exchange, commands, within)
         return self._checked(won) == 1, self._values(values, names)
 
     def fill(

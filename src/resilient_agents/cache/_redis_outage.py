@@ -13,7 +13,7 @@ from resilient_agents import events
 from resilient_agents._clock import clock
 from resilient_agents._extras import require
 from resilient_agents.cache._redis_wire import Garbage, Refusal
-from resilient_agents.errors import classify
+from resilient_agents.errors import Failure, classify
 
 FIRST_PAUSE = 0.1
 """Time in seconds before the first new look at a Redis that is lost. The pauses double."""
@@ -37,6 +37,8 @@ _KNOWN = {
     "WRONGPASS": "AuthenticationError",
 }
 """The exceptions of redis-py for errors that `classify` tells apart."""
+
+_NO_ANSWER = classify(TimeoutError())
 
 _log = logging.getLogger("resilient_agents.cache")
 
@@ -95,7 +97,7 @@ class Outage:
         self._let_go = WeakMethod(let_go)
         self._kept: dict[tuple[bool, str], float] = {}
         self._everything = False
-        self._why: Exception = TimeoutError()
+        self._why = _NO_ANSWER
         self._closed = self._at_once = False
         self._since = self._restored_at = -inf
         self._losses = self._delivered = 0
@@ -129,6 +131,7 @@ class Outage:
     def failed(self, exc: Exception, within: float, epoch: int) -> None:
         """Note that an operation failed which had so many seconds and began in that epoch."""
         refused = isinstance(exc, Refusal) and exc.code in WRITES_REFUSED
+        failure = classify(_known(exc))
         with self._lock:
             if epoch != self.epoch or not self.reads:
                 self.changes = self.reads
@@ -140,8 +143,8 @@ class Outage:
             if refused and not self.writes:
                 return
             self._fall(reads=refused)
-            self._why = exc
-        self._announce(exc)
+            self._why = failure
+        self._announce(failure)
 
     def missed(self, within: float) -> None:
         """Note that no answer came within so many seconds for a task that had left by then."""
@@ -195,11 +198,10 @@ class Outage:
         self.epoch += 1
         self._wasted = 0.0
 
-    def _announce(self, exc: Exception) -> None:
+    def _announce(self, failure: Failure) -> None:
         """Tell that something is wrong, once; close the connections, for others may lead elsewhere."""
         if (let_go := self._let_go()) is not None:
             let_go()
-        failure = classify(_known(exc))
         what = "refuses writes" if self.reads else "is left alone: callers go to the origin"
         _log.warning("cache %r: Redis at %s %s (%s)", self.name, self._where, what, failure.code)
         events.emit(events.CacheDegraded, cache=self.name, failure=failure, reads=self.reads)
@@ -268,7 +270,7 @@ class Outage:
             if not writes:
                 return False
             self._watcher = None
-            self._why = TimeoutError()
+            self._why = _NO_ANSWER
             self._restored_at = clock().monotonic()
             lasted = self._restored_at - self._since
         _log.info("cache %r: Redis at %s answers again after %.1f s", self.name, self._where, lasted)

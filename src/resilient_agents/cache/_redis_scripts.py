@@ -95,3 +95,16 @@ return set.err and set or 1
 """)
 """Write a mark, each time another one: a mark that came back after another had taken its place would bring
 to life what was written with it. Who has removed something may still write when Redis is out of memory."""
+
+SEE = Script("""
+local mark = redis.pcall('GET', KEYS[1])
+if type(mark) == 'string' then return mark end
+local removed = redis.pcall('DEL', KEYS[1])
+if type(removed) == 'table' then return removed end
+local now = redis.call('TIME')
+mark = ARGV[1] .. now[1] .. now[2]
+local set = redis.pcall('SET', KEYS[1], mark, 'PX', ARGV[2])
+return set.err and set or mark
+""")
+"""Read a mark before a load, or make one. What is loaded then always remembers a mark: one that Redis loses,
+as when it evicts, brings nothing back to life."""

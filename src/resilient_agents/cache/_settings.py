@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from resilient_agents.cache._entry import Freshness
 from resilient_agents.cache._tiers import LONGEST_LIFE
-from resilient_agents.cache.keys import literal_key
 from resilient_agents.cache.store import Store
 from resilient_agents.policies._parameters import number, patience, text
 
@@ -32,7 +31,6 @@ class Settings:
     def __post_init__(self) -> None:
         if not text("prefix", self.prefix):
             raise ValueError("prefix must not be empty: it keeps the keys of two caches apart")
-        literal_key("key", prefix=self.prefix)
         if self.tenant is not None:
             text("tenant", self.tenant)
         for parameter in ("budget", "lease"):

@@ -2,10 +2,11 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
+from weakref import ReferenceType, ref
 
 from resilient_agents._flow import Flow, arun, run
 from resilient_agents.cache._flights import Flight
@@ -64,6 +65,7 @@ class _Blocking:
     def begin_anew(self) -> None:
         """Begin without threads, in a forked child: those of its parent are not in it."""
         self._running: set[threading.Thread] = set()
+        self._lock = threading.Lock()
 
     def half(self, store: Store) -> Half:
         return store.blocking
@@ -80,15 +82,16 @@ class _Blocking:
         self._start(_quietly, step)
 
     def _start(self, target: Callable[..., None], *args: Any) -> bool:
-        running = self._running = {thread for thread in self._running if thread.is_alive()}
-        if len(running) >= MOST_THREADS:
-            return False
         thread = threading.Thread(target=target, args=args, name="resilient-agents-cache", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads, or the process ends
-            return False
-        running.add(thread)
+        with self._lock:
+            self._running = {thread for thread in self._running if thread.is_alive()}
+            if len(self._running) >= MOST_THREADS:
+                return False
+            try:
+                thread.start()
+            except RuntimeError:  # no more threads, or the process ends
+                return False
+            self._running.add(thread)
         return True
 
 
@@ -114,6 +117,7 @@ class _Awaiting:
     def begin_anew(self) -> None:
         """Begin without tasks, in a forked child: those of its parent are not in it."""
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._last_loop: ReferenceType[object] | None = None
 
     def half(self, store: Store) -> Half:
         return store.awaiting
@@ -124,13 +128,17 @@ class _Awaiting:
         return asyncio.get_running_loop()
 
     def begin(self, flight: Flight, flow: Callable[[], Flow[Any]], ended: Callable[[], None]) -> bool:
-        if flight.background and len(self._tasks) >= MOST_TASKS:
-            return False
         import asyncio
 
+        loop = asyncio.get_running_loop()
+        if self._last_loop is None or self._last_loop() is not loop:
+            self._last_loop = ref(loop)
+            self._let_go_of_closed_loops()
+        if flight.background and len(self._tasks) >= MOST_TASKS:
+            return False
         context = copy_context()
         context.run(lift)
-        task = asyncio.get_running_loop().create_task(arun(flow()), context=context)
+        task = loop.create_task(arun(flow()), context=context)
         flight.task = task
         self._keep(task)
         task.add_done_callback(lambda _: ended())
@@ -146,6 +154,15 @@ class _Awaiting:
         """Hold *task* until it ends: an event loop does not."""
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _let_go_of_closed_loops(self) -> None:
+        """Forget the tasks that never end, since their loop was closed in the middle of them."""
+        for task in tuple(self._tasks):
+            if task.get_loop().is_closed():
+                self._tasks.discard(task)
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # as asyncio does with its own
+                with suppress(Exception):
+                    cast("Coroutine[Any, Any, Any]", task.get_coro()).close()
 
 
 async def _aquietly(step: Callable[[], Any]) -> None:

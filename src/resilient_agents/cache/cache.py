@@ -1,22 +1,24 @@
 """`Cache`: values that were loaded once, in memory, in Redis or both."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from random import random
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from resilient_agents._flow import arun, run
 from resilient_agents.cache._entry import Freshness
-from resilient_agents.cache._functions import Function, cached, with_powers
+from resilient_agents.cache._functions import Function, cached
 from resilient_agents.cache._memory import Memory
+from resilient_agents.cache._names import Names
 from resilient_agents.cache._plan import Plan
+from resilient_agents.cache._powers import ClassMethod, with_powers
 from resilient_agents.cache._settings import Settings, freshness
 from resilient_agents.cache._tiers import Tiers
 from resilient_agents.cache._ways import AWAITING_WAY, BLOCKING_WAY
 from resilient_agents.cache.cached import Caching
 from resilient_agents.cache.entity import Entity
-from resilient_agents.cache.invalidation import Invalidates, filled
-from resilient_agents.cache.keys import compile_key, compile_tag, literal_key, literal_tag
+from resilient_agents.cache.invalidation import Invalidates
+from resilient_agents.cache.keys import literal_key
 from resilient_agents.cache.stats import CacheStats
 from resilient_agents.errors import ConfigurationError
 from resilient_agents.policies._deadline import bounded
@@ -58,8 +60,8 @@ class Cache:
         jitter: What part of a time to live is random, from 0 to 1, so that entries that were loaded together
             do not end together. They only ever end earlier. The default is 0.1.
         lease: Time in seconds for which one process has the right to load a key, and for which others wait
-            for it before they load by themselves. It follows how long loads take, once that is known. The
-            default is 3.0.
+            for it before they load by themselves. Once it is known how long loads take, others wait for twice
+            that, at least for 0.5. The default is 3.0.
         throttle: Time in seconds for which a key's origin is left alone after a failure, where an old value
             can stand in. The default is 1.0.
         origin_limit: How many loads of one function run at a time while the store is away; further ones wait
@@ -104,8 +106,13 @@ class Cache:
             compress_over=compress_over,
             chance=chance,
         )
+        self._names = Names(prefix, tenant)
         limit = whole("local_entries", local_entries, "entries")
         local = patience("local_ttl", local_ttl)
+        if local is not None and store is None:
+            raise ValueError(
+                "local_ttl is for copies in front of a store: give its address, or leave local_ttl out"
+            )
         shared = self._settings.store(store)
         self._tiers = Tiers(
             prefix,
@@ -115,8 +122,6 @@ class Cache:
             local_ttl=inf if local is None else local,
             lease=lease,
         )
-        self._automatic: set[str] = set()
-        self._tags: dict[str, tuple[str, ...]] = {}
 
     def __repr__(self) -> str:
         tiers = self._tiers
@@ -185,19 +190,22 @@ class Cache:
         if isinstance(tags, str):
             raise TypeError(f"tags is a list of texts, as in [{tags!r}]")
 
-        def decorate(fn: Callable[..., Any]) -> Any:
+        def decorate(fn: Any) -> Any:
+            if isinstance(fn, classmethod):
+                made = decorate(fn.__func__)
+                return ClassMethod(getattr(made, "func", made))
             refuse_class(fn, "cached")
             awaited = must_be_awaited(fn, "cached")
             plan = self._plan(name_of(fn), ages, condition, soft_timeout)
             if self._tiers.store is not None:
                 plan.codec = self._settings.codec_of(fn, model)
-            self._settle_tags(key, tuple(tags))
+            key_of, tags_of = self._names.of_calls(fn, key, tags)
             function = Function(
                 self._tiers,
                 plan,
                 fn if timeout is None else bounded(fn, timeout, awaited=awaited),
-                key_of=self._key_of(fn, key),
-                tags_of=[compile_tag(fn, tag, prefix=self._tiers.name) for tag in tags],
+                key_of=key_of,
+                tags_of=tags_of,
                 awaited=awaited,
             )
             return with_powers(function, fn, cached(function))
@@ -219,23 +227,6 @@ class Cache:
             origin_limit=self._settings.origin_limit,
         )
 
-    def _settle_tags(self, key: str | None, tags: tuple[str, ...]) -> None:
-        if key is not None and self._tags.setdefault(key, tags) != tags:
-            raise ConfigurationError(
-                f"two functions have the key {key!r} and different tags: what one of them keeps would not be "
-                "invalidated by the tags of the other. Give them the same tags, or different keys"
-            )
-
-    def _key_of(self, fn: Callable[..., Any], template: str | None) -> Any:
-        name = name_of(fn)
-        if template is None and "<locals>" in name:
-            if name in self._automatic:
-                raise ConfigurationError(
-                    f"two functions are called {name}, and would share their entries: give each a key"
-                )
-            self._automatic.add(name)
-        return compile_key(fn, template, prefix=self._tiers.name, tenant=self._settings.tenant)
-
     def invalidates(self, *keys: str, tags: Sequence[str] = ()) -> Invalidates:
         """Return a decorator that invalidates keys and tags once a function has changed what they stand for.
 
@@ -256,7 +247,7 @@ class Cache:
             raise TypeError('write @cache.invalidates("agent:{agent_id}"): it takes keys, or tags=[...]')
         if isinstance(tags, str):
             raise TypeError(f"tags is a list of texts, as in [{tags!r}]")
-        return Invalidates(self._tiers, self._settings.tenant, keys, tags)
+        return Invalidates(self._tiers, self._names, keys, tags)
 
     def entity(self, name: str, *, model: type[M], ttl: float) -> Entity[M]:
         """Return the entries of one kind of thing, by id, for repositories that read and write by hand.
@@ -297,11 +288,11 @@ class Cache:
             ConfigurationError: The key is wrong, or an argument is missing or not named.
             UnfitKey: An argument cannot be part of a key.
         """
-        return run(self._tiers.invalidate((self._whole(key, arguments),), (), BLOCKING_WAY))
+        return run(self._tiers.invalidate((self._names.key(key, arguments),), (), BLOCKING_WAY))
 
     async def ainvalidate(self, key: str, /, **arguments: object) -> bool:
         """Invalidate one key; the awaiting twin of `invalidate`."""
-        return await arun(self._tiers.invalidate((self._whole(key, arguments),), (), AWAITING_WAY))
+        return await arun(self._tiers.invalidate((self._names.key(key, arguments),), (), AWAITING_WAY))
 
     def invalidate_tag(self, tag: str, /, **arguments: object) -> bool:
         """Invalidate all entries that have a tag, in every process.
@@ -317,13 +308,11 @@ class Cache:
             ConfigurationError: The tag is wrong, or an argument is missing or not named.
             UnfitKey: An argument cannot be part of a tag.
         """
-        name = literal_tag(filled(tag, arguments), prefix=self._tiers.name)
-        return run(self._tiers.invalidate((), (name,), BLOCKING_WAY))
+        return run(self._tiers.invalidate((), (self._names.tag(tag, arguments),), BLOCKING_WAY))
 
     async def ainvalidate_tag(self, tag: str, /, **arguments: object) -> bool:
         """Invalidate all entries that have a tag; the awaiting twin of `invalidate_tag`."""
-        name = literal_tag(filled(tag, arguments), prefix=self._tiers.name)
-        return await arun(self._tiers.invalidate((), (name,), AWAITING_WAY))
+        return await arun(self._tiers.invalidate((), (self._names.tag(tag, arguments),), AWAITING_WAY))
 
     def stats(self) -> CacheStats:
         """Return what happened in this process since the cache was made."""
@@ -339,9 +328,3 @@ class Cache:
         """Let go of connections and threads, those of the running event loop included."""
         if self._tiers.store is not None:
             await self._tiers.store.aclose()
-
-    def _whole(self, key: str, arguments: Mapping[str, object]) -> str:
-        prefix = self._tiers.name
-        if not arguments and key.startswith(f"{prefix}:{{") and key.endswith("}"):
-            return key
-        return literal_key(filled(key, arguments), prefix=prefix)

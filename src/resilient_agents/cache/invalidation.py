@@ -1,49 +1,26 @@
 """`Cache.invalidates`: what a function changes is loaded anew."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import wraps
-from string import Formatter
 from typing import Any, ParamSpec, TypeVar, cast
 
 from resilient_agents._flow import Flow, arun, run
+from resilient_agents.cache._names import Names
 from resilient_agents.cache._tiers import Tiers
 from resilient_agents.cache._ways import AWAITING_WAY, BLOCKING_WAY, Way
-from resilient_agents.cache.keys import compile_key, compile_tag, key_part
-from resilient_agents.errors import ConfigurationError, classify
+from resilient_agents.errors import classify
 from resilient_agents.policies._functions import must_be_awaited, refuse_class
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def filled(template: str, arguments: Mapping[str, object]) -> str:
-    """Return the body of a key or tag: *template* with its arguments, spelled as in every key.
-
-    Raises:
-        ConfigurationError: An argument is missing or not named.
-        UnfitKey: An argument cannot be part of a key.
-    """
-    if not arguments:
-        return template
-    parts, named = [], set()
-    for before, field, _, _ in Formatter().parse(template):
-        parts.append(before)
-        if field is not None:
-            if field not in arguments:
-                raise ConfigurationError(f"the template {template!r} needs {field}=")
-            parts.append(key_part(arguments[field]))
-            named.add(field)
-    if unknown := arguments.keys() - named:
-        raise ConfigurationError(f"the template {template!r} does not name {', '.join(sorted(unknown))}")
-    return "".join(parts)
-
-
 class Invalidates:
     """The decorator that `Cache.invalidates` returns."""
 
-    def __init__(self, tiers: Tiers, tenant: str | None, keys: Sequence[str], tags: Sequence[str]) -> None:
+    def __init__(self, tiers: Tiers, names: Names, keys: Sequence[str], tags: Sequence[str]) -> None:
         self._tiers = tiers
-        self._tenant = tenant
+        self._names = names
         self._keys = tuple(keys)
         self._tags = tuple(tags)
 
@@ -56,9 +33,8 @@ class Invalidates:
         """
         refuse_class(fn, "invalidates")
         awaited = must_be_awaited(fn, "invalidates")
-        prefix = self._tiers.name
-        key_ofs = [compile_key(fn, key, prefix=prefix, tenant=self._tenant) for key in self._keys]
-        tag_ofs = [compile_tag(fn, tag, prefix=prefix) for tag in self._tags]
+        key_ofs = [self._names.key_of(fn, key) for key in self._keys]
+        tag_ofs = self._names.tags_of(fn, self._tags)
 
         def names(args: Any, kwargs: Any) -> tuple[list[str], list[str]]:
             keys = [key_of(args, kwargs) for key_of in key_ofs]

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from resilient_agents._flow import arun, run
 from resilient_agents.cache._redis_cluster import ClusterWires
@@ -85,6 +85,7 @@ class RedisStore:
         self._blocking, self._awaiting = BlockingHalf(operations), AwaitingHalf(operations)
         self.blocking: Half = self._blocking
         self.awaiting: Half = self._awaiting
+        self._forgotten: finalize[Any, Any] = finalize(self, int)
         self._connect(self._wires)
         _stores.add(self)
 
@@ -125,6 +126,10 @@ class RedisStore:
 
     def _connect(self, wires: Wires) -> None:
         self._wires = wires
+        # Whoever forgets to close a store leaves no socket open; in a child the sockets are its parent's.
+        self._forgotten.detach()
+        self._forgotten = finalize(self, wires.let_go, Closed())
+        self._forgotten.atexit = False
         self._blocking.exchange, self._awaiting.exchange = wires.exchange, wires.aexchange
 
     def _let_go(self) -> None:

@@ -89,7 +89,8 @@ class Store(Protocol):
     def listen(self, heard: Callable[[Sequence[str] | None], None]) -> None:
         """Call *heard*, from any thread, with the names that another process has invalidated or written.
 
-        With *None* where messages may have been missed: what is kept in memory must be looked up again.
+        With *None* where messages may have been missed: what is kept in memory must be looked up again. What
+        is told through this object itself is not heard: a store with a listener belongs to one cache.
         """
         ...
 

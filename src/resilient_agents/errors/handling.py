@@ -27,7 +27,9 @@ LEVELS = {
 }
 """The levels of `logging`."""
 
-_MACHINERY = re.compile(r"(anyio|asyncio|fastapi|flask|resilient_agents\.integrations|starlette|werkzeug)\b")
+_MACHINERY = re.compile(
+    r"(anyio|asyncio|sentry_sdk|fastapi|flask|resilient_agents\.integrations|starlette|werkzeug)\b"
+)
 _FRAMES = 20
 _DEEPEST = 8
 _log = logging.getLogger("resilient_agents.errors")

@@ -6,6 +6,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from resilient_agents.activity import ActivityLog, Stream, page_as_json
+from resilient_agents.activity.stream import check_interval
 from resilient_agents.errors import ValidationFailed
 
 STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -25,7 +26,12 @@ def activity_blueprint(
             not see it. There is no default: a feed without a check shows everybody everything.
         interval: Time in seconds between two looks at the log for a stream. The default is 1.
         name: The blueprint's name. The default is ``"activity"``.
+
+    Raises:
+        TypeError: *interval* is no number.
+        ValueError: It is not more than 0.
     """
+    check_interval(interval)
     blueprint = Blueprint(name, __name__)
 
     @blueprint.get("/recent")
@@ -37,7 +43,9 @@ def activity_blueprint(
             limit=_limit(request.args.get("limit", "50")),
             **_which(),
         )
-        return jsonify(page_as_json(page))
+        answer = jsonify(page_as_json(page))
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
 
     @blueprint.get("/stream")
     def stream() -> Response:

@@ -106,7 +106,7 @@ class BrokenStore:
 
     def usable(self) -> bool:
         """Tell whether it is worth asking."""
-        return not any(breakage.how == "down" for breakage in self._breakages)
+        return not self._kept and not any(breakage.how == "down" for breakage in self._breakages)
 
     def postpone(self, keys: Sequence[str], marks: Mapping[str, bytes], ttl: float) -> None:
         """Keep an invalidation until it is mended; where nothing is broken any more, do it."""

@@ -1,6 +1,7 @@
 -- What is known of the CRM's tasks and calls, as a copy that can be asked without asking the CRM.
 
-CREATE FUNCTION resilient_agents_touch() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION resilient_agents_touch() RETURNS trigger LANGUAGE plpgsql
+SET search_path = '' AS $$
 BEGIN
     NEW.updated_at := clock_timestamp();
     RETURN NEW;

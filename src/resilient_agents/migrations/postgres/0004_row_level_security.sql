@@ -8,7 +8,8 @@
 -- Supabase's roles say it with the claims of their token. Where there are claims, nothing else counts. The claim must be
 -- one that users cannot write: organization_id of the token itself or of its app_metadata, never of user_metadata.
 
-CREATE FUNCTION resilient_agents_organization() RETURNS text LANGUAGE sql STABLE AS $$
+CREATE FUNCTION resilient_agents_organization() RETURNS text LANGUAGE sql STABLE
+SET search_path = '' AS $$
     SELECT CASE
         WHEN nullif(pg_catalog.current_setting('request.jwt.claims', true), '') IS NULL
             THEN nullif(pg_catalog.current_setting('resilient_agents.organization_id', true), '')
@@ -18,6 +19,9 @@ CREATE FUNCTION resilient_agents_organization() RETURNS text LANGUAGE sql STABLE
         ), '')
     END
 $$;
+
+-- Whoever may ask a table must be able to ask this, also where new functions are nobody's by default.
+GRANT EXECUTE ON FUNCTION resilient_agents_organization() TO PUBLIC;
 
 DO $$
 DECLARE
