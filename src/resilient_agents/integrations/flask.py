@@ -12,7 +12,7 @@ The answer to an error goes through your ``after_request`` functions as any othe
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from flask import Flask, Response, has_request_context, request
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -123,22 +123,21 @@ class _Installation:
     def __init__(self, app: Flask, settings: Settings) -> None:
         self.settings = settings
         self._inner: WSGIApplication = app.wsgi_app
+        self._rules = app.url_map
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         get = environ.get
         environ[_KEY] = _clock.in_force.monotonic()
         environ[_ID] = request_id = accepted_id(get(_ID))
-        streamed: int | None = None
-        route = ""
+        streamed: tuple[int, str] | None = None
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
-            nonlocal streamed, route
-            route = route or _route()
+            nonlocal streamed
             names = [name.lower() for name, _ in headers]
             if _ID_LOWER in names:
                 headers = [header for header in headers if header[0].lower() != _ID_LOWER]
             if "content-length" not in names:
-                streamed = int(status[:3])
+                streamed = int(status[:3]), _route()
             headers.append((REQUEST_ID, request_id))
             return start_response(status, headers, *more)
 
@@ -150,15 +149,23 @@ class _Installation:
         try:
             if seconds is None:
                 parts = self._inner(environ, cast("StartResponse", start))
-                return _Stream(self.settings, parts, environ, streamed, route) if streamed else parts
+                return _Stream(self.settings, parts, environ, *streamed) if streamed else parts
             with ends_after(seconds):
                 parts = self._inner(environ, cast("StartResponse", start))
-                return _Stream(self.settings, parts, environ, streamed, route) if streamed else parts
+                return _Stream(self.settings, parts, environ, *streamed) if streamed else parts
         except Exception as exc:
-            answer = _incoming(environ).failed(exc, self.settings, route=route)
+            answer = _incoming(environ).failed(exc, self.settings, route=self._route_of(environ))
             return _instead(answer, environ, start, exc)
         finally:
             put_back(BOUND, token)
+
+    def _route_of(self, environ: "WSGIEnvironment") -> str:
+        """Return what the path matches, where Flask has left the request already."""
+        try:
+            rule, _ = self._rules.bind_to_environ(environ).match(return_rule=True)
+        except HTTPException:
+            return ""
+        return rule.rule
 
     def answer(self, exc: Exception) -> Any:
         """Answer what was raised, but for redirects and ready-made responses."""
@@ -199,8 +206,7 @@ def _incoming(environ: "WSGIEnvironment") -> Incoming:
 
 
 def _route() -> str:
-    rule = request.url_rule if has_request_context() else None
-    return "" if rule is None else rule.rule
+    return "" if request.url_rule is None else request.url_rule.rule
 
 
 class _Stream:
