@@ -159,7 +159,11 @@ async def flask_and_celery(watch: Watch, redis_url: str) -> AsyncIterator[httpx.
     queue = Celery("notes", broker="memory://", set_as_current=False)
     queue.conf.update(worker_hijack_root_logger=False)
     celery_jobs.install(queue)
-    note: Any = queue.task(name="crm.note", shared=False)(lambda lead: watch.note(lead))
+
+    def write_note(lead: str) -> None:
+        watch.note(lead)
+
+    note: Any = queue.task(name="crm.note", shared=False)(write_note)
 
     app = Flask("service")
     flask_answers.install(app)
