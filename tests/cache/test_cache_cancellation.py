@@ -63,7 +63,7 @@ class Path:
             "set": lambda: things.aset("1", "thing"),
             "many": lambda: things.aget_many(["1", "2"]),
         }
-        self.walk = others.get(name, lambda: get("a"))
+        self.walk: Callable[[], Awaitable[Any]] = others.get(name, lambda: get("a"))
 
 
 async def cancelled_after(
@@ -83,8 +83,8 @@ async def cancelled_after(
         await asyncio.sleep(0)
     arrived: bool = caller.done()
     caller.cancel()
-    (ended,) = await asyncio.gather(caller, return_exceptions=True)
-    assert arrived or isinstance(ended, asyncio.CancelledError | ValueError)
+    ended: list[Any] = await asyncio.gather(caller, return_exceptions=True)
+    assert arrived or isinstance(ended[0], asyncio.CancelledError | ValueError)
     assert other is None or "value" == await other
     for _ in range(8):
         await settled()
