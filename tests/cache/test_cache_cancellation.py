@@ -83,8 +83,8 @@ async def cancelled_after(
         await asyncio.sleep(0)
     arrived: bool = caller.done()
     caller.cancel()
-    ended: list[Any] = await asyncio.gather(caller, return_exceptions=True)
-    assert arrived or isinstance(ended[0], asyncio.CancelledError | ValueError)
+    ended: Any = (await asyncio.gather(caller, return_exceptions=True))[0]
+    assert arrived or isinstance(ended, asyncio.CancelledError | ValueError)
     assert other is None or "value" == await other
     for _ in range(8):
         await settled()
