@@ -12,7 +12,7 @@ RAW, BARE, OURS = "GET + json.loads", "undecorated", "Cache"
 def test_every_goal_is_measured(tmp_path: Path) -> None:
     """Ours and the yardstick are measured wherever there is a goal, and the figures are written."""
     path = tmp_path / "figures.json"
-    command: list[str | Path] = [sys.executable, SCRIPT, "--rounds", "1", "--alone", "--json", path]
+    command = [sys.executable, str(SCRIPT), "--rounds", "1", "--alone", "--json", str(path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     figures = json.loads(path.read_text(encoding="utf-8"))
 

@@ -283,8 +283,8 @@ def test_what_is_no_function_is_refused() -> None:
     async def awaiting_generator() -> AsyncIterator[int]:
         yield 1
 
-    of_class: Any = classmethod(generator)  # type: ignore[arg-type]
-    for wrong in (Agents, generator, awaiting_generator, of_class, staticmethod(len), 42):
+    of_class: Any = classmethod
+    for wrong in (Agents, generator, awaiting_generator, of_class(generator), staticmethod(len), 42):
         with pytest.raises(TypeError):
             decorate(wrong)
 

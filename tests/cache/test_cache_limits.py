@@ -177,7 +177,7 @@ def test_a_failing_refresh_raises(clock: FakeClock) -> None:
 def test_loops_that_end_in_the_middle_leave_nothing(
     clock: FakeClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was still to be done when a loop ended is forgotten in silence, and takes no other's place."""
+    """What was left undone when a loop ended is forgotten in silence, and takes no other task's place."""
     store = BrokenStore()
     cache, loads = Cache(store, jitter=0.0), []
 

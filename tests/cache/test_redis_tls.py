@@ -73,21 +73,31 @@ class Tunnel:
         return port
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._server.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        for task in asyncio.all_tasks(self._loop):
+        self._loop.run_until_complete(self._end())
+        loop: Any = self._loop
+        while len(loop._selector.get_map()) > 1:  # one is the loop's own
+            loop.run_until_complete(asyncio.sleep(0.001))
+        loop.close()
+
+    async def _end(self) -> None:
+        """Leave nothing open, nor what is just being opened: a later test would be blamed for it."""
+        self._server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0.01))
-        self._loop.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_unix_connection(self._path)
         try:
-            await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+            inner_reader, inner_writer = await asyncio.open_unix_connection(self._path)
+            try:
+                await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+            finally:
+                inner_writer.transport.abort()
         finally:
             writer.transport.abort()
-            inner_writer.transport.abort()
 
 
 async def pump(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

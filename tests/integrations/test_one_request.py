@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from queue import Queue
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -160,10 +160,10 @@ async def flask_and_celery(watch: Watch, redis_url: str) -> AsyncIterator[httpx.
     queue.conf.update(worker_hijack_root_logger=False)
     celery_jobs.install(queue)
 
-    def write(lead: str) -> None:
+    def write_note(lead: str) -> None:
         watch.note(lead)
 
-    note = cast("Any", queue).task(name="crm.note", shared=False)(write)
+    note: Any = queue.task(name="crm.note", shared=False)(write_note)
 
     app = Flask("service")
     flask_answers.install(app)
