@@ -62,6 +62,7 @@ REAL_FILES = {
     "test_activity_losses",
     "test_activity_outages",
     "test_activity_sinks",
+    "test_activity_soak",
     "test_activity_stream",
     "test_benchmarks",
     "test_cache_across_processes",
