@@ -11,6 +11,9 @@ from resilient_agents.activity.entry import Activity
 from resilient_agents.activity.feed import MOST, Feed, Page, query_for
 from resilient_agents.policies._parameters import number, patience
 
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""What a stream is sent with: a proxy that gathers events would keep them from the listener."""
+
 HEARTBEAT = 15.0
 """Time in seconds after which a silent stream says that it is alive: proxies close what is silent."""
 

@@ -167,10 +167,7 @@ class Operations:
     def _reading(self, names: Sequence[str]) -> list[Command]:
         """Return the commands that read *names*."""
         if len(names) == 1 or self._clustered:
-            return [
-                (name, b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(name), name))
-                for name in map(encoded, names)
-            ]
+            return [(name, _GET % (len(name), name)) for name in map(encoded, names)]
         return [(encoded(names[0]), pack("MGET", *names))]
 
     def _values(self, answers: list[Any], names: Sequence[str]) -> list[bytes | None]:

@@ -7,10 +7,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from resilient_agents.activity import ActivityLog, Stream, page_as_json
-from resilient_agents.activity.stream import check_interval
-
-STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-"""A proxy that gathers the events of a stream would keep them from the listener."""
+from resilient_agents.activity.stream import HEADERS, check_interval
 
 
 def activity_router(
@@ -63,6 +60,6 @@ def activity_router(
             agent_id=agent_id,
             actions=action or (),
         )
-        return StreamingResponse(aiter(events), media_type="text/event-stream", headers=STREAM_HEADERS)
+        return StreamingResponse(aiter(events), media_type="text/event-stream", headers=HEADERS)
 
     return router

@@ -6,11 +6,8 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from resilient_agents.activity import ActivityLog, Stream, page_as_json
-from resilient_agents.activity.stream import check_interval
+from resilient_agents.activity.stream import HEADERS, check_interval
 from resilient_agents.errors import ValidationFailed
-
-STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-"""A proxy that gathers the events of a stream would keep them from the listener."""
 
 
 def activity_blueprint(
@@ -51,7 +48,7 @@ def activity_blueprint(
     def stream() -> Response:
         after = request.headers.get("Last-Event-ID") or request.args.get("after")
         events = Stream(log, organization(), after=after, interval=interval, **_which())
-        return Response(iter(events), mimetype="text/event-stream", headers=STREAM_HEADERS)
+        return Response(iter(events), mimetype="text/event-stream", headers=HEADERS)
 
     return blueprint
 
