@@ -1,9 +1,7 @@
 """`RedisStore` through TLS."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,46 +9,26 @@ from threading import Thread
 from typing import Any
 
 import pytest
+import trustme
 from tests.cache.redis_stores import Stores, a_key
 from tests.policies.redis_server import PATIENT, Server, running
 
 from resilient_agents.cache.redis import RedisStore
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
-
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a certificate for this machine."""
-    file = tmp_path_factory.mktemp("tls") / "both.pem"
-    subprocess.run(
-        [
-            *(
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=localhost",
-            ),
-            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", file, "-out", f"{file}.crt"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    file.write_text(file.read_text() + Path(f"{file}.crt").read_text())
-    return file
+def authority() -> trustme.CA:
+    """Return an authority for certificates."""
+    return trustme.CA()
 
 
 @pytest.fixture
-def address(tmp_path: Path, certificate: Path) -> Iterator[str]:
+def address(tmp_path: Path, authority: trustme.CA) -> Iterator[str]:
     """Run a Redis, and in front of it a server that speaks TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    authority.issue_cert("localhost").configure_cert(context)
+    certificate = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(certificate)
     with running(tmp_path) as server, Tunnel(server, context) as port:
         yield f"rediss://localhost:{port}?ssl_ca_certs={certificate}"
 
